@@ -1,0 +1,251 @@
+//! The whole machine: QEMU boots the shipped VHDX through its firmware.
+//!
+//! In: `dist/transom.vhdx`, which is not changed, and a display. Out: a [`Guest`] whose
+//! first serial port is the kernel console and whose second is a root shell. KVM where it
+//! really boots this kernel, emulation where it does not. For boot, virtio-gpu, bochs and
+//! the kernel's own console; all else is faster in [`crate::Uml`].
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::guest::{Guest, Machine};
+use crate::process::Process;
+use crate::qmp::Qmp;
+use crate::run::{Test, project_dir};
+use crate::shell::Shell;
+use crate::transcript::Transcript;
+use crate::vsock::VsockDevice;
+
+const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const FIRMWARE_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+const MEMORY_MB: u32 = 1024;
+/// Half a minute on an idle machine of two cores without KVM.
+const BOOT_DEADLINE: Duration = Duration::from_secs(240);
+/// With KVM that works the kernel speaks after two seconds.
+const KVM_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The unmodified image gets a root shell on its second serial port by credentials that
+/// the machine's firmware hands to systemd (`man systemd.system-credentials`): a unit, and
+/// a drop-in that pulls it in.
+const SHELL_UNIT: &str = "\
+[Unit]
+Description=Root shell of the machine tests
+DefaultDependencies=no
+[Service]
+ExecStart=/bin/sh -c 'stty -echo -onlcr; echo @@guest ready; PS1= PS2= exec /bin/sh -i 2>/dev/null'
+StandardInput=tty-force
+StandardOutput=tty
+TTYPath=/dev/ttyS1
+Restart=always
+";
+const SHELL_DROPIN: &str = "[Unit]\nWants=transom-test-shell.service\n";
+
+/// The machine's only display.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Display {
+    /// virtio-gpu without 3D, in its preferred size.
+    VirtioGpu {
+        /// Pixels per row.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
+    /// The plain frame buffer of bochs-display.
+    Bochs {
+        /// Pixels per row.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
+}
+
+/// What a QEMU guest shall be like.
+pub struct Qemu<'a> {
+    test: &'a Test,
+    name: String,
+    display: Display,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Accelerator {
+    Kvm,
+    Emulation,
+}
+
+impl<'a> Qemu<'a> {
+    /// Two processors, 1 GB, virtio-gpu at 1280x720.
+    pub fn new(test: &'a Test) -> Self {
+        let display = Display::VirtioGpu { width: 1280, height: 720 };
+        Self { test, name: "guest".into(), display }
+    }
+
+    /// The display to boot with.
+    pub fn display(mut self, display: Display) -> Self {
+        self.display = display;
+        self
+    }
+
+    /// Boots, once more if it never comes up, and returns when its root shell answers.
+    pub fn boot(self) -> Result<Guest> {
+        let image = project_dir().join("dist/transom.vhdx");
+        ensure!(image.exists(), "no image at {}: run `make image`", image.display());
+        let verdict = Path::new("/dev/kvm").exists().then(KvmVerdict::read).transpose()?;
+        let accelerator = match verdict {
+            Some(KvmVerdict { works: None, file }) => {
+                let booted = self.boot_once(&image, Accelerator::Kvm);
+                std::fs::write(&file, if booted.is_ok() { "yes" } else { "no" })?;
+                match booted {
+                    Ok(guest) => return Ok(guest),
+                    Err(error) => eprintln!("KVM boots nothing here, emulating: {error:#}"),
+                }
+                Accelerator::Emulation
+            }
+            Some(KvmVerdict { works: Some(true), .. }) => Accelerator::Kvm,
+            Some(KvmVerdict { works: Some(false), .. }) | None => Accelerator::Emulation,
+        };
+        self.boot_once(&image, accelerator).or_else(|error| {
+            eprintln!("{}: did not come up, booting it again: {error:#}", self.name);
+            self.boot_once(&image, accelerator)
+        })
+    }
+
+    fn boot_once(&self, image: &Path, accelerator: Accelerator) -> Result<Guest> {
+        let (test, name) = (self.test, &self.name);
+        let variables = test.socket(&format!("{name}.efivars"));
+        std::fs::copy(FIRMWARE_VARIABLES, &variables)
+            .context("no UEFI firmware: apt-get install ovmf")?;
+        let shell_socket = test.socket(&format!("{name}.shell"));
+        let monitor_socket = test.socket(&format!("{name}.qmp"));
+        let cid = usable_vhost_vsock().then(|| 0x1_0000 + std::process::id());
+        let vsock = if cid.is_none() { Some(VsockDevice::start(test, name)?) } else { None };
+
+        let mut command = Process::command("qemu-system-x86_64");
+        command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
+        match accelerator {
+            Accelerator::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
+            Accelerator::Emulation => command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),
+        };
+        command
+            .args(["-machine", "q35", "-smp", "2", "-m", &MEMORY_MB.to_string()])
+            // Shared, so that the vsock daemon reaches the guest's memory.
+            .arg("-object")
+            .arg(format!("memory-backend-memfd,id=memory,size={MEMORY_MB}M,share=on"))
+            .args(["-numa", "node,memdev=memory", "-drive"])
+            .arg(format!("if=pflash,format=raw,readonly=on,file={FIRMWARE}"))
+            .arg("-drive")
+            .arg(format!("if=pflash,format=raw,file={}", variables.display()))
+            // What the guest writes goes to a temporary file: tests share one image.
+            .arg("-drive")
+            .arg(format!("if=none,id=disk,format=vhdx,snapshot=on,file={}", image.display()))
+            .args(["-device", "virtio-blk-pci,drive=disk"])
+            .args(["-device", &self.display.device(), "-device", "virtio-rng-pci"])
+            .args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"])
+            .arg("-chardev")
+            .arg(format!("socket,id=shell,server=on,wait=off,path={}", shell_socket.display()))
+            .args(["-serial", "chardev:shell", "-qmp"])
+            .arg(format!("unix:{},server=on,wait=off", monitor_socket.display()))
+            .args(credential("systemd.extra-unit.transom-test-shell.service", SHELL_UNIT))
+            .args(credential("systemd.unit-dropin.basic.target", SHELL_DROPIN));
+        match (cid, &vsock) {
+            (Some(cid), _) => {
+                command.args(["-device", &format!("vhost-vsock-pci,guest-cid={cid}")]);
+            }
+            (None, Some(vsock)) => {
+                command.arg("-chardev");
+                command.arg(format!("socket,id=vsock,path={}", vsock.device().display()));
+                command.args(["-device", "vhost-user-vsock-pci,chardev=vsock"]);
+            }
+            (None, None) => unreachable!("a daemon was started"),
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+
+        let mut process = Process::spawn(test, &format!("{name}-qemu"), &mut command)?;
+        let output = process.child().stdout.take().context("stdout was piped")?;
+        let console = Transcript::of(output, &test.dir().join(format!("{name}-console.log")))?;
+        let shell = connect(&shell_socket, &mut process)?;
+        let shell_text = test.dir().join(format!("{name}-shell.log"));
+        let shell_text = Transcript::of(shell.try_clone()?, &shell_text)?;
+        let qmp = connect(&monitor_socket, &mut process).and_then(Qmp::greet)?;
+        if accelerator == Accelerator::Kvm {
+            console.wait("Linux version", KVM_DEADLINE)?;
+        }
+        shell_text.wait("@@guest ready", BOOT_DEADLINE)?;
+        let machine = Machine::Qemu { process, qmp, cid };
+        Ok(Guest::new(test, name, machine, vsock, Shell::on(shell, shell_text), console))
+    }
+}
+
+impl Display {
+    /// As an argument of `-device`.
+    fn device(self) -> String {
+        match self {
+            Self::VirtioGpu { width, height } => format!("virtio-gpu-pci,xres={width},yres={height}"),
+            Self::Bochs { width, height } => format!("bochs-display,xres={width},yres={height}"),
+        }
+    }
+}
+
+/// Whether KVM boots this kernel, found out once per boot of the host.
+struct KvmVerdict {
+    works: Option<bool>,
+    file: PathBuf,
+}
+
+impl KvmVerdict {
+    fn read() -> Result<Self> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let file = std::env::temp_dir().join(format!("transom-kvm-{}", boot.trim()));
+        let works = std::fs::read_to_string(&file).ok().map(|verdict| verdict == "yes");
+        Ok(Self { works, file })
+    }
+}
+
+fn usable_vhost_vsock() -> bool {
+    std::fs::File::options().read(true).write(true).open("/dev/vhost-vsock").is_ok()
+}
+
+fn credential(name: &str, content: &str) -> [String; 2] {
+    let value = base64(content.as_bytes());
+    ["-smbios".into(), format!("type=11,value=io.systemd.credential.binary:{name}={value}")]
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = bytes.chunks(3).flat_map(|chunk| {
+        let word = chunk.iter().fold(0, |w, b| w << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
+        (0..4).map(move |i| match i <= chunk.len() {
+            true => char::from(DIGITS[(word >> (18 - 6 * i)) as usize & 63]),
+            false => '=',
+        })
+    });
+    digits.collect()
+}
+
+/// Connects to a socket that QEMU makes a moment after its start.
+fn connect(path: &Path, qemu: &mut Process) -> Result<UnixStream> {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        match UnixStream::connect(path) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => {
+                ensure!(qemu.is_running(), "QEMU has ended: {}", qemu.stderr().text().trim());
+                ensure!(Instant::now() < end, "QEMU made no {}: {error}", path.display());
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn base64_is_base64() {
+        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(super::base64(plain.as_bytes()), coded);
+        }
+    }
+}

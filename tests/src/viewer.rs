@@ -1,0 +1,256 @@
+//! A viewer on the host, as users have one: ffmpeg or GStreamer reading the relay's SDP.
+//!
+//! In: an SDP file. Out: decoded frames with the time of their arrival, how many there
+//! were, and every line in which the viewer complained.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{ChildStdout, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::picture::Picture;
+use crate::process::Process;
+use crate::run::Test;
+use crate::transcript::Transcript;
+
+/// A relay writes its SDP as soon as it knows the stream, which takes a booted guest.
+const SDP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// No test is longer; the reader ends with its viewer.
+const FOREVER: Duration = Duration::from_secs(24 * 3600);
+
+/// A running viewer; dropped means killed.
+pub struct Viewer {
+    process: Process,
+    kind: Kind,
+    frames: Arc<(Mutex<Frames>, Condvar)>,
+}
+
+enum Kind {
+    Ffmpeg,
+    Gstreamer(Transcript),
+}
+
+#[derive(Default)]
+struct Frames {
+    count: u64,
+    latest: Option<(Picture, Instant)>,
+    arrivals: Vec<Instant>,
+    ended: bool,
+}
+
+impl Viewer {
+    /// ffmpeg, decoding to pictures.
+    pub fn ffmpeg(test: &Test, sdp: &Path) -> Result<Self> {
+        wait_for_sdp(sdp)?;
+        let mut command = Process::command("ffmpeg");
+        command
+            .args(["-nostdin", "-hide_banner", "-loglevel", "repeat+level+info"])
+            .args(["-protocol_whitelist", "file,udp,rtp", "-fflags", "nobuffer"])
+            .args(["-flags", "low_delay", "-reorder_queue_size", "0", "-i"])
+            .arg(sdp)
+            // A change of size must come out as one, not be scaled away; showinfo tells it.
+            .args(["-autoscale", "0", "-fps_mode", "passthrough"])
+            .args(["-vf", "showinfo=checksum=0,format=rgb24"])
+            .args(["-sws_flags", "bicubic+accurate_rnd+full_chroma_int"])
+            .args(["-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut process = Process::spawn(test, "ffmpeg", &mut command)?;
+        let stdout = process.child().stdout.take().context("stdout was piped")?;
+        let frames: Arc<(Mutex<Frames>, Condvar)> = Arc::default();
+        let (info, shared) = (process.stderr().clone(), frames.clone());
+        std::thread::spawn(move || {
+            // The end of the stream is how the reader ends; waiters are told below.
+            let _ = read_frames(stdout, &info, &shared);
+            lock(&shared).ended = true;
+            shared.1.notify_all();
+        });
+        Ok(Self { process, kind: Kind::Ffmpeg, frames })
+    }
+
+    /// GStreamer, which counts frames but keeps none.
+    pub fn gstreamer(test: &Test, sdp: &Path) -> Result<Self> {
+        wait_for_sdp(sdp)?;
+        let mut command = Process::command("gst-launch-1.0");
+        command
+            .args(["-v", "filesrc"])
+            .arg(format!("location={}", sdp.display()))
+            .args(["!", "sdpdemux", "latency=0", "!", "rtph264depay", "!", "avdec_h264"])
+            .args(["!", "fakesink", "silent=false", "sync=false"])
+            // Warnings of all elements count as complaints.
+            .env("GST_DEBUG", "2")
+            .env("GST_DEBUG_NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut process = Process::spawn(test, "gstreamer", &mut command)?;
+        let stdout = process.child().stdout.take().context("stdout was piped")?;
+        let output = Transcript::of(stdout, &test.dir().join("gstreamer-output.log"))?;
+        Ok(Self { process, kind: Kind::Gstreamer(output), frames: Arc::default() })
+    }
+
+    /// How many frames were decoded so far.
+    pub fn count(&self) -> u64 {
+        match &self.kind {
+            Kind::Ffmpeg => lock(&self.frames).count,
+            Kind::Gstreamer(output) => gstreamer_frames(&output.text()),
+        }
+    }
+
+    /// Waits until `n` more frames than now were decoded.
+    pub fn wait_frames(&self, n: u64, deadline: Duration) -> Result<()> {
+        let wanted = self.count() + n;
+        match &self.kind {
+            Kind::Ffmpeg => {
+                self.wait(deadline, &format!("{n} frames"), |f| (f.count >= wanted).then_some(()))
+            }
+            Kind::Gstreamer(output) => output
+                .wait_from(0, deadline, &format!("{n} frames"), |text| {
+                    (gstreamer_frames(text) >= wanted).then_some(())
+                })
+                .with_context(|| self.process.stderr().text()),
+        }
+    }
+
+    /// The newest picture and when it came (ffmpeg only).
+    pub fn latest(&self) -> Option<(Picture, Instant)> {
+        lock(&self.frames).latest.clone()
+    }
+
+    /// Waits for a picture that `accept` likes, be it the newest so far (ffmpeg only).
+    pub fn wait_picture(
+        &self,
+        deadline: Duration,
+        what: &str,
+        mut accept: impl FnMut(&Picture) -> bool,
+    ) -> Result<Picture> {
+        let mut judged = None;
+        self.wait(deadline, what, |f| {
+            let (picture, at) = f.latest.as_ref()?;
+            // Judging may be slow: each picture once.
+            if judged.replace(*at) == Some(*at) || !accept(picture) {
+                return None;
+            }
+            Some(picture.clone())
+        })
+    }
+
+    /// When each frame was there, decoded (ffmpeg only).
+    pub fn arrivals(&self) -> Vec<Instant> {
+        lock(&self.frames).arrivals.clone()
+    }
+
+    /// The lines in which the viewer reported an error or, for GStreamer, a warning.
+    pub fn complaints(&self) -> Vec<String> {
+        let stderr = self.process.stderr().text();
+        let is_complaint = |line: &&str| match self.kind {
+            Kind::Ffmpeg => ["[error]", "[fatal]", "[panic]"].iter().any(|l| line.contains(l)),
+            Kind::Gstreamer(_) => [" WARN ", " ERROR ", "ERROR:", "WARNING:"].iter().any(|l| line.contains(l)),
+        };
+        stderr.lines().filter(is_complaint).map(str::to_owned).collect()
+    }
+
+    /// The child process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    fn wait<T>(
+        &self,
+        deadline: Duration,
+        what: &str,
+        mut find: impl FnMut(&Frames) -> Option<T>,
+    ) -> Result<T> {
+        let end = Instant::now() + deadline;
+        let mut frames = lock(&self.frames);
+        loop {
+            if let Some(found) = find(&frames) {
+                return Ok(found);
+            }
+            if frames.ended {
+                drop(frames);
+                bail!("the viewer ended without {what}:\n{}", self.process.stderr().text());
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            ensure!(
+                !left.is_zero(),
+                "no {what} at the viewer within {deadline:?}; it has decoded {} frames, the newest {:?}",
+                frames.count,
+                frames.latest.as_ref().map(|(p, at)| (p, at.elapsed())),
+            );
+            frames = self.frames.1.wait_timeout(frames, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+fn read_frames(
+    mut pipe: ChildStdout,
+    info: &Transcript,
+    shared: &(Mutex<Frames>, Condvar),
+) -> Result<()> {
+    let mut mark = 0;
+    loop {
+        // showinfo speaks before the frame leaves the filter, so its line is there first.
+        let (width, height, end) =
+            info.wait_from(mark, FOREVER, "another frame", size_of_next_frame)?;
+        mark += end;
+        let mut rgb = vec![0; width * height * 3];
+        pipe.read_exact(&mut rgb)?;
+        let now = Instant::now();
+        let mut frames = lock(shared);
+        frames.count += 1;
+        frames.arrivals.push(now);
+        frames.latest = Some((Picture { width, height, rgb }, now));
+        shared.1.notify_all();
+    }
+}
+
+/// Finds `… n:  12 … s:1280x720 …` of showinfo, and where its line ends.
+fn size_of_next_frame(text: &str) -> Option<(usize, usize, usize)> {
+    let mut end = 0;
+    for line in text.split_inclusive('\n') {
+        end += line.len();
+        if !line.ends_with('\n') || !line.contains(" n:") || !line.contains("Parsed_showinfo") {
+            continue;
+        }
+        let size = line.split_whitespace().find_map(|word| word.strip_prefix("s:"))?;
+        let (width, height) = size.split_once('x')?;
+        return Some((width.parse().ok()?, height.parse().ok()?, end));
+    }
+    None
+}
+
+fn gstreamer_frames(text: &str) -> u64 {
+    text.matches("last-message = chain").count() as u64
+}
+
+fn wait_for_sdp(sdp: &Path) -> Result<()> {
+    let end = Instant::now() + SDP_DEADLINE;
+    while std::fs::metadata(sdp).map_or(0, |m| m.len()) == 0 {
+        ensure!(Instant::now() < end, "no SDP at {} within {SDP_DEADLINE:?}", sdp.display());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+fn lock(frames: &(Mutex<Frames>, Condvar)) -> MutexGuard<'_, Frames> {
+    frames.0.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size_of_next_frame;
+
+    #[test]
+    fn showinfo_lines_are_understood() {
+        let text = "[Parsed_showinfo_0 @ 0x55] [info] config in time_base: 1/90000\n\
+             [Parsed_showinfo_0 @ 0x55] [info] n:   0 pts:  0 fmt:yuv420p sar:0/1 s:1280x720 i:P\n\
+             [Parsed_showinfo_0 @ 0x55] [info] n:   1 pts:";
+        let (width, height, end) = size_of_next_frame(text).expect("a whole line is there");
+        assert_eq!((width, height), (1280, 720));
+        assert_eq!(size_of_next_frame(&text[end..]), None);
+    }
+}
