@@ -121,7 +121,8 @@ pub fn pattern(seed: u64, width: usize, height: usize) -> Picture {
         let stripe = if n % 4 == 0 { 4 } else { usize::MAX };
         for y in y0..(y0 + h).min(height) {
             for x in x0..(x0 + w).min(width) {
-                let colour = if (x + y) / 2 % stripe == 0 { colour.map(|v| v ^ 64) } else { colour };
+                let colour =
+                    if (x + y) / 2 % stripe == 0 { colour.map(|v| v ^ 64) } else { colour };
                 set(&mut picture, x, y, colour);
             }
         }

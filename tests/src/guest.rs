@@ -17,6 +17,8 @@ use crate::vsock::{self, VsockDevice};
 
 /// The agent's port, as both sides agreed on it.
 const AGENT_PORT: u32 = 29810;
+/// From reset to shell; half a minute on an idle machine of two cores without KVM.
+pub(crate) const BOOT_DEADLINE: Duration = Duration::from_secs(240);
 /// For commands that are over at once, even in an emulated guest under load.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -126,12 +128,14 @@ impl Guest {
         Picture::read_ppm(&path)
     }
 
-    /// Pulls the reset line (QEMU only).
+    /// Pulls the reset line and waits until the shell is back (QEMU only).
     pub fn reset(&mut self) -> Result<()> {
+        let mark = self.shell.mark();
         let Machine::Qemu { qmp, .. } = &mut self.machine else {
             bail!("user-mode Linux has no reset line: boot another guest");
         };
-        qmp.run("system_reset", "{}").map(drop)
+        qmp.run("system_reset", "{}")?;
+        self.shell.wait_ready(mark, BOOT_DEADLINE)
     }
 
     /// The process that runs the guest.
@@ -251,7 +255,8 @@ impl Testcard<'_> {
     }
 
     fn answer(&self, deadline: Duration) -> Result<String> {
-        let Output { text, .. } = self.guest.sh("read -r answer <&9; echo \"$answer\"", deadline)?;
+        let Output { text, .. } =
+            self.guest.sh("read -r answer <&9; echo \"$answer\"", deadline)?;
         match text.strip_prefix("ok") {
             Some(rest) => Ok(rest.trim().into()),
             None if text.is_empty() => bail!("the testcard ended; see testcard.log"),

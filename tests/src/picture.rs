@@ -18,7 +18,11 @@ pub struct Picture {
 
 impl Picture {
     /// A picture from the colour of each pixel.
-    pub fn from_fn(width: usize, height: usize, mut at: impl FnMut(usize, usize) -> [u8; 3]) -> Self {
+    pub fn from_fn(
+        width: usize,
+        height: usize,
+        mut at: impl FnMut(usize, usize) -> [u8; 3],
+    ) -> Self {
         let rgb = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
         let rgb = rgb.flat_map(|(x, y)| at(x, y)).collect();
         Self { width, height, rgb }
@@ -32,7 +36,8 @@ impl Picture {
 
     /// Reads a binary PPM (P6, 8 bits).
     pub fn read_ppm(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).with_context(|| format!("no picture {}", path.display()))?;
+        let bytes =
+            std::fs::read(path).with_context(|| format!("no picture {}", path.display()))?;
         Self::from_ppm(&bytes).with_context(|| format!("{} is no PPM", path.display()))
     }
 
@@ -66,12 +71,8 @@ impl Picture {
             (self.width, self.height) == (other.width, other.height),
             "{self:?} cannot be compared with {other:?}"
         );
-        let sum: u64 = self
-            .rgb
-            .iter()
-            .zip(&other.rgb)
-            .map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2))
-            .sum();
+        let sum: u64 =
+            self.rgb.iter().zip(&other.rgb).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum();
         // A picture has far fewer than 2^52 values, so the conversion is exact.
         #[allow(clippy::cast_precision_loss)]
         let mse = sum as f64 / self.rgb.len() as f64;

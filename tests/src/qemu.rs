@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::guest::{Guest, Machine};
+use crate::guest::{BOOT_DEADLINE, Guest, Machine};
 use crate::process::Process;
 use crate::qmp::Qmp;
 use crate::run::{Test, project_dir};
@@ -23,8 +23,6 @@ use crate::vsock::VsockDevice;
 const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const FIRMWARE_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 const MEMORY_MB: u32 = 1024;
-/// Half a minute on an idle machine of two cores without KVM.
-const BOOT_DEADLINE: Duration = Duration::from_secs(240);
 /// With KVM that works the kernel speaks after two seconds.
 const KVM_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -166,16 +164,24 @@ impl<'a> Qemu<'a> {
         let mut process = Process::spawn(test, &format!("{name}-qemu"), &mut command)?;
         let output = process.child().stdout.take().context("stdout was piped")?;
         let console = Transcript::of(output, &test.dir().join(format!("{name}-console.log")))?;
-        let shell = connect(&shell_socket, &mut process)?;
-        let shell_text = test.dir().join(format!("{name}-shell.log"));
-        let shell_text = Transcript::of(shell.try_clone()?, &shell_text)?;
-        let qmp = connect(&monitor_socket, &mut process).and_then(Qmp::greet)?;
-        if accelerator == Accelerator::Kvm {
-            console.wait("Linux version", KVM_DEADLINE)?;
-        }
-        shell_text.wait("@@guest ready", BOOT_DEADLINE)?;
+        let up = (|| {
+            let shell = connect(&shell_socket, &mut process)?;
+            let shell_text = test.dir().join(format!("{name}-shell.log"));
+            let shell_text = Transcript::of(shell.try_clone()?, &shell_text)?;
+            let qmp = Qmp::greet(connect(&monitor_socket, &mut process)?)?;
+            if accelerator == Accelerator::Kvm {
+                console.wait("Linux version", KVM_DEADLINE)?;
+            }
+            let shell = Shell::on(shell, shell_text);
+            shell.wait_ready(0, BOOT_DEADLINE)?;
+            Ok((shell, qmp))
+        })();
+        let (shell, qmp) = up.map_err(|error: anyhow::Error| {
+            let said = process.stderr().text();
+            if said.is_empty() { error } else { error.context(said.trim().to_owned()) }
+        })?;
         let machine = Machine::Qemu { process, qmp, cid };
-        Ok(Guest::new(test, name, machine, vsock, Shell::on(shell, shell_text), console))
+        Ok(Guest::new(test, name, machine, vsock, shell, console))
     }
 }
 
@@ -183,7 +189,9 @@ impl Display {
     /// As an argument of `-device`.
     fn device(self) -> String {
         match self {
-            Self::VirtioGpu { width, height } => format!("virtio-gpu-pci,xres={width},yres={height}"),
+            Self::VirtioGpu { width, height } => {
+                format!("virtio-gpu-pci,xres={width},yres={height}")
+            }
             Self::Bochs { width, height } => format!("bochs-display,xres={width},yres={height}"),
         }
     }
@@ -244,7 +252,9 @@ fn connect(path: &Path, qemu: &mut Process) -> Result<UnixStream> {
 mod tests {
     #[test]
     fn base64_is_base64() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+        for (plain, coded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
             assert_eq!(super::base64(plain.as_bytes()), coded);
         }
     }

@@ -25,10 +25,7 @@ impl Qmp {
 
     /// Runs a command; `arguments` is a JSON object.
     pub(crate) fn run(&mut self, command: &str, arguments: &str) -> Result<Value> {
-        writeln!(
-            self.0.get_mut(),
-            r#"{{"execute": "{command}", "arguments": {arguments}}}"#
-        )?;
+        writeln!(self.0.get_mut(), r#"{{"execute": "{command}", "arguments": {arguments}}}"#)?;
         loop {
             let answer = self.read()?;
             // Events come in between and are of no interest.

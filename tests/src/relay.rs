@@ -35,11 +35,8 @@ impl Relay {
         let mut command = Self::command();
         command.args(["relay", address, "--json", "--rtp"]);
         command.arg(format!("udp://127.0.0.1:{port}")).arg("--sdp").arg(&sdp);
-        let mut process = Process::spawn(
-            test,
-            "relay",
-            command.stdin(Stdio::null()).stdout(Stdio::piped()),
-        )?;
+        let mut process =
+            Process::spawn(test, "relay", command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
         let stdout = process.child().stdout.take().context("stdout was piped")?;
         let lines = Transcript::of(stdout, &test.dir().join("relay-json.log"))?;
         Ok(Self { process, lines, sdp, port })

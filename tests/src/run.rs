@@ -119,13 +119,15 @@ impl Test {
         }
         // Not in the log folder: the path of a Unix socket ends at 107 bytes.
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let unique = format!("transom-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let unique =
+            format!("transom-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let sockets = std::env::temp_dir().join(unique);
         std::fs::DirBuilder::new()
             .mode(0o700)
             .create(&sockets)
             .with_context(|| format!("cannot create {} for sockets", sockets.display()))?;
-        let inner = Inner { dir, sockets, groups: Mutex::default(), expired: AtomicBool::new(false) };
+        let inner =
+            Inner { dir, sockets, groups: Mutex::default(), expired: AtomicBool::new(false) };
         Ok((Self(Arc::new(inner)), lock))
     }
 

@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::transcript::Transcript;
 
+/// What `uml/init` and the unit in `qemu.rs` print before they become the shell.
+const READY: &str = "@@guest ready";
 /// What a terminal in canonical mode takes as one line.
 const LINE_MAX: usize = 4000;
 
@@ -34,6 +36,16 @@ impl Shell {
     /// Takes over a console on which a shell reads `input` and prints to `output`.
     pub(crate) fn on(input: impl Write + Send + 'static, output: Transcript) -> Self {
         Self { input: Mutex::new((Box::new(input), 0)), output }
+    }
+
+    /// A mark for [`Shell::wait_ready`].
+    pub(crate) fn mark(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Waits until a shell has said, after the mark, that it waits for commands.
+    pub(crate) fn wait_ready(&self, mark: usize, deadline: Duration) -> Result<()> {
+        self.output.wait_from(mark, deadline, READY, |text| text.contains(READY).then_some(()))
     }
 
     /// Runs `command`, which may span lines, and waits for its end.

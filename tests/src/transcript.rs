@@ -113,7 +113,11 @@ impl Transcript {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 drop(state);
-                bail!("no '{what}' from {} within {deadline:?}; its last lines:\n{}", self.name, tail());
+                bail!(
+                    "no '{what}' from {} within {deadline:?}; its last lines:\n{}",
+                    self.name,
+                    tail()
+                );
             }
             drop(self.shared.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner));
         }

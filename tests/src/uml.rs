@@ -96,18 +96,12 @@ impl<'a> Uml<'a> {
         let input = process.child().stdin.take().context("stdin was piped")?;
         let output = process.child().stdout.take().context("stdout was piped")?;
         let output = Transcript::of(output, &test.dir().join(format!("{name}-shell.log")))?;
-        output
-            .wait("@@guest ready", BOOT_DEADLINE)
+        let shell = Shell::on(input, output);
+        shell
+            .wait_ready(0, BOOT_DEADLINE)
             .with_context(|| format!("the kernel said:\n{}", tail(&process.stderr().text())))?;
         let console = process.stderr().clone();
-        let guest = Guest::new(
-            test,
-            name,
-            Machine::Uml { process },
-            Some(vsock),
-            Shell::on(input, output),
-            console,
-        );
+        let guest = Guest::new(test, name, Machine::Uml { process }, Some(vsock), shell, console);
         Ok(guest)
     }
 }

@@ -22,6 +22,13 @@ const SDP_DEADLINE: Duration = Duration::from_secs(30);
 /// No test is longer; the reader ends with its viewer.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
 
+/// What stands in the line about a frame.
+const SHOWINFO: &str = "[info] n:";
+const CHAIN: &str = "last-message = chain";
+/// What stands in the line about a fault.
+const FFMPEG_SIGNS: &[&str] = &["[error]", "[fatal]", "[panic]"];
+const GSTREAMER_SIGNS: &[&str] = &[" WARN ", " ERROR ", "ERROR:", "WARNING:"];
+
 /// A running viewer; dropped means killed.
 pub struct Viewer {
     process: Process,
@@ -75,9 +82,10 @@ impl Viewer {
     /// GStreamer, which counts frames but keeps none.
     pub fn gstreamer(test: &Test, sdp: &Path) -> Result<Self> {
         wait_for_sdp(sdp)?;
-        let mut command = Process::command("gst-launch-1.0");
+        // One pipe for both, which keeps what it says in order.
+        let mut command = Process::command("sh");
         command
-            .args(["-v", "filesrc"])
+            .args(["-c", "exec \"$@\" 2>&1", "sh", "gst-launch-1.0", "-v", "filesrc"])
             .arg(format!("location={}", sdp.display()))
             .args(["!", "sdpdemux", "latency=0", "!", "rtph264depay", "!", "avdec_h264"])
             .args(["!", "fakesink", "silent=false", "sync=false"])
@@ -107,11 +115,11 @@ impl Viewer {
             Kind::Ffmpeg => {
                 self.wait(deadline, &format!("{n} frames"), |f| (f.count >= wanted).then_some(()))
             }
-            Kind::Gstreamer(output) => output
-                .wait_from(0, deadline, &format!("{n} frames"), |text| {
+            Kind::Gstreamer(output) => {
+                output.wait_from(0, deadline, &format!("{n} frames"), |text| {
                     (gstreamer_frames(text) >= wanted).then_some(())
                 })
-                .with_context(|| self.process.stderr().text()),
+            }
         }
     }
 
@@ -143,14 +151,18 @@ impl Viewer {
         lock(&self.frames).arrivals.clone()
     }
 
-    /// The lines in which the viewer reported an error or, for GStreamer, a warning.
+    /// The lines in which the viewer reported an error or, for GStreamer, a warning, since
+    /// its first frame: who joins a running stream cannot know the parameters before.
     pub fn complaints(&self) -> Vec<String> {
-        let stderr = self.process.stderr().text();
-        let is_complaint = |line: &&str| match self.kind {
-            Kind::Ffmpeg => ["[error]", "[fatal]", "[panic]"].iter().any(|l| line.contains(l)),
-            Kind::Gstreamer(_) => [" WARN ", " ERROR ", "ERROR:", "WARNING:"].iter().any(|l| line.contains(l)),
+        let (text, frame, signs) = match &self.kind {
+            Kind::Ffmpeg => (self.process.stderr().text(), SHOWINFO, FFMPEG_SIGNS),
+            Kind::Gstreamer(output) => (output.text(), CHAIN, GSTREAMER_SIGNS),
         };
-        stderr.lines().filter(is_complaint).map(str::to_owned).collect()
+        text.lines()
+            .skip_while(|line| !line.contains(frame))
+            .filter(|line| signs.iter().any(|sign| line.contains(sign)))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// The child process.
@@ -181,7 +193,8 @@ impl Viewer {
                 frames.count,
                 frames.latest.as_ref().map(|(p, at)| (p, at.elapsed())),
             );
-            frames = self.frames.1.wait_timeout(frames, left).unwrap_or_else(PoisonError::into_inner).0;
+            frames =
+                self.frames.1.wait_timeout(frames, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -213,7 +226,7 @@ fn size_of_next_frame(text: &str) -> Option<(usize, usize, usize)> {
     let mut end = 0;
     for line in text.split_inclusive('\n') {
         end += line.len();
-        if !line.ends_with('\n') || !line.contains(" n:") || !line.contains("Parsed_showinfo") {
+        if !line.ends_with('\n') || !line.contains(SHOWINFO) {
             continue;
         }
         let size = line.split_whitespace().find_map(|word| word.strip_prefix("s:"))?;
@@ -224,7 +237,7 @@ fn size_of_next_frame(text: &str) -> Option<(usize, usize, usize)> {
 }
 
 fn gstreamer_frames(text: &str) -> u64 {
-    text.matches("last-message = chain").count() as u64
+    text.matches(CHAIN).count() as u64
 }
 
 fn wait_for_sdp(sdp: &Path) -> Result<()> {

@@ -91,8 +91,9 @@ pub(crate) fn connect(path: &Path, port: u32, deadline: Duration) -> Result<Unix
 fn program() -> Result<PathBuf> {
     let root = cache_dir()?.join("vhost-device-vsock");
     let cached = root.join("bin/vhost-device-vsock");
-    let in_path = std::env::var_os("PATH")
-        .and_then(|path| std::env::split_paths(&path).map(|d| d.join("vhost-device-vsock")).find(|p| p.exists()));
+    let in_path = std::env::var_os("PATH").and_then(|path| {
+        std::env::split_paths(&path).map(|d| d.join("vhost-device-vsock")).find(|p| p.exists())
+    });
     [Some(cached), in_path].into_iter().flatten().find(|p| p.exists()).with_context(|| {
         format!(
             "vhost-device-vsock is missing: cargo install --locked --root {} vhost-device-vsock",

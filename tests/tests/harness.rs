@@ -1,10 +1,12 @@
 //! The harness itself: what every other machine test relies on.
 
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use transom_tests::card::{Format, pattern, read_number};
-use transom_tests::{Test, Uml, machine_test};
+use transom_tests::{Process, Qemu, Test, Uml, Viewer, free_udp_port, machine_test};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -14,7 +16,9 @@ fn a_uml_guest_has_what_tests_need() {
         let started = Instant::now();
         let guest = Uml::new(test).boot()?;
         println!("shell after {:?}", started.elapsed());
-        guest.run("test -c /dev/dri/card0 && test -c /dev/dri/renderD128 && test -c /dev/dri/card1")?;
+        guest.run(
+            "test -c /dev/dri/card0 && test -c /dev/dri/renderD128 && test -c /dev/dri/card1",
+        )?;
         guest.run("test -c /dev/vsock && test -c /dev/uinput")?;
         let output = guest.sh("echo one; echo two >&2; (exit 7)", Duration::from_secs(5))?;
         ensure!(output.status == 7 && output.text == "one\ntwo", "{output:?}");
@@ -66,6 +70,7 @@ fn testcard(test: &Test) -> Result<()> {
     println!("VKMS takes {taken:?}");
     for what in ["screen", "box"] {
         card.tell("mode 1280x720 XRGB8888")?;
+        card.flips()?;
         card.tell(&format!("animate {what}"))?;
         guest.run("sleep 2")?;
         let last: u32 = card.tell("cursor 100 100")?.parse()?;
@@ -74,10 +79,68 @@ fn testcard(test: &Test) -> Result<()> {
         let (first, last) = (flips[0], flips[flips.len() - 1]);
         let fps = f64::from(last.0 - first.0) * 1e9 / (last.1 - first.1) as f64;
         println!("{what}: {fps:.1} fps");
-        ensure!(fps > 10.0, "only {fps:.1} fps");
+        ensure!(fps > 40.0, "only {fps:.1} fps");
     }
     card.tell("off")?;
     card.tell("on")?;
     ensure!(card.tell("fly").is_err(), "an unknown order must be refused");
     Ok(())
+}
+
+#[test]
+fn the_image_boots_with_a_root_shell() {
+    machine_test("the image boots with a root shell", Duration::from_secs(600), |test| {
+        let started = Instant::now();
+        let mut guest = Qemu::new(test).boot()?;
+        println!("shell after {:?}", started.elapsed());
+        guest.run("test $(id -u) = 0 && test -c /dev/dri/card0 && test -c /dev/vsock")?;
+        ensure!(
+            guest.console().contains("Linux version"),
+            "the console is on the first serial port"
+        );
+        let picture = guest.screendump()?;
+        ensure!((picture.width, picture.height) == (1280, 720), "{picture:?}");
+        guest.reset()?;
+        guest.run("true")?;
+        println!("and again after {:?}", started.elapsed());
+        Ok(())
+    });
+}
+
+#[test]
+fn viewers_count_frames_and_notice_damage() {
+    machine_test("viewers count frames and notice damage", LIMIT, |test| {
+        for (bitstream_filter, broken) in [("null", false), ("noise=amount=3000", true)] {
+            let (sender, sdp) = send_test_pictures(test, bitstream_filter)?;
+            let viewer = Viewer::ffmpeg(test, &sdp)?;
+            viewer.wait_frames(30, Duration::from_secs(20))?;
+            let picture = viewer.wait_picture(LIMIT, "a picture of 640x360", |p| p.width == 640)?;
+            ensure!(picture.height == 360, "{picture:?}");
+            let complaints = viewer.complaints();
+            ensure!(complaints.is_empty() != broken, "{bitstream_filter}: {complaints:?}");
+            drop(viewer);
+            let viewer = Viewer::gstreamer(test, &sdp)?;
+            viewer.wait_frames(30, Duration::from_secs(20))?;
+            let complaints = viewer.complaints();
+            ensure!(complaints.is_empty() != broken, "{bitstream_filter}: {complaints:?}");
+            drop(sender);
+        }
+        Ok(())
+    });
+}
+
+/// Sends a moving picture from ffmpeg, as the relay does from a guest.
+fn send_test_pictures(test: &Test, bitstream_filter: &str) -> Result<(Process, PathBuf)> {
+    let sdp = test.dir().join("sender.sdp");
+    let _ = std::fs::remove_file(&sdp);
+    let mut command = Process::command("ffmpeg");
+    command
+        .args(["-nostdin", "-re", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=30"])
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "10"])
+        .args(["-bsf:v", &format!("{bitstream_filter},dump_extra"), "-sdp_file"])
+        .arg(&sdp)
+        .args(["-f", "rtp", &format!("rtp://127.0.0.1:{}?pkt_size=1200", free_udp_port()?)])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    Ok((Process::spawn(test, "sender", &mut command)?, sdp))
 }

@@ -287,10 +287,12 @@ impl Screen {
         let (w, h): (u16, u16) = (w.parse()?, h.parse()?);
         let modes = self.connector.modes();
         let mode = modes.iter().find(|m| m.size() == (w, h) && m.vrefresh() == 60);
-        let mode = *mode.or_else(|| modes.iter().find(|m| m.size() == (w, h))).with_context(|| {
-            let all: Vec<_> = modes.iter().map(|m| format!("{}x{}", m.size().0, m.size().1)).collect();
-            format!("the display has no mode {size}, only {}", all.join(" "))
-        })?;
+        let mode =
+            *mode.or_else(|| modes.iter().find(|m| m.size() == (w, h))).with_context(|| {
+                let all: Vec<_> =
+                    modes.iter().map(|m| format!("{}x{}", m.size().0, m.size().1)).collect();
+                format!("the display has no mode {size}, only {}", all.join(" "))
+            })?;
         let format = Format::parse(format)?;
         let size = (u32::from(w), u32::from(h));
         let front = Canvas::new(&self.card, size, format, extra)?;
