@@ -1,0 +1,186 @@
+//! From a framebuffer id to bytes: GETFB2, PRIME, mmap.
+//!
+//! Every GETFB2 makes new buffer handles in our name: they are closed before this file returns,
+//! or each frame would leak one. Mappings are kept by the identity of the buffer behind them
+//! (the dma-buf's inode), because framebuffer ids are used again for other buffers, and a fresh
+//! mapping costs a page fault for every 4 KiB.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use drm::buffer::{DrmFourcc, DrmModifier, Handle};
+use drm::control::{Device as _, framebuffer, from_u32};
+use transom_protocol::message::Unreadable;
+
+use crate::mirror::PixelFormat;
+use crate::sys::dmabuf::Mapping;
+use crate::sys::kms::Card;
+
+/// A compositor flips between two or three buffers; one more for the cursor.
+const KEPT: usize = 5;
+
+/// Wider or higher pictures are not believed.
+const MAX_EDGE: u32 = 16_384;
+
+/// A framebuffer whose bytes can be read.
+#[derive(Debug)]
+pub struct Framebuffer<'a> {
+    /// How its pixels are laid out.
+    pub format: PixelFormat,
+    /// What the kernel calls that.
+    pub fourcc: u32,
+    /// DRM format modifier.
+    pub modifier: u64,
+    /// Columns and rows.
+    pub size: (u32, u32),
+    /// Bytes from one row to the next.
+    pub pitch: usize,
+    /// Bytes in front of the first pixel.
+    pub offset: usize,
+    /// The bytes.
+    pub mapping: &'a Mapping,
+}
+
+/// Why a framebuffer cannot be read.
+#[derive(Debug)]
+pub enum Refused {
+    /// It went away between two system calls: look again.
+    Gone(io::Error),
+    /// It is there, and this is what stands in the way.
+    Unreadable {
+        /// Columns and rows, 0 where not known.
+        size: (u32, u32),
+        /// DRM FourCC.
+        fourcc: u32,
+        /// DRM format modifier.
+        modifier: u64,
+        /// The reason.
+        why: Unreadable,
+    },
+}
+
+#[derive(Debug)]
+struct Buffer {
+    inode: u64,
+    length: usize,
+    mapping: Mapping,
+    used: u64,
+}
+
+/// The mappings of one card.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    buffers: Vec<Buffer>,
+    clock: u64,
+}
+
+impl Buffers {
+    /// Forgets all mappings.
+    pub fn clear(&mut self) {
+        self.buffers.clear();
+    }
+
+    /// The bytes behind a framebuffer id.
+    ///
+    /// # Errors
+    ///
+    /// See [`Refused`].
+    pub fn fetch(
+        &mut self,
+        card: &Card,
+        fb: framebuffer::Handle,
+    ) -> Result<Framebuffer<'_>, Refused> {
+        // The raw call: the crate's own would lose the handles of formats that it cannot name.
+        let info =
+            drm_ffi::mode::get_framebuffer2(card.as_fd(), fb.into()).map_err(Refused::Gone)?;
+        let handles = Handles { card, handles: info.handles.map(from_u32) };
+        let size = (info.width, info.height);
+        let told = info.flags & drm_ffi::DRM_MODE_FB_MODIFIERS != 0;
+        let modifier = if told { DrmModifier::from(info.modifier[0]) } else { DrmModifier::Linear };
+        let refuse = |why| Refused::Unreadable {
+            size,
+            fourcc: info.pixel_format,
+            modifier: modifier.into(),
+            why,
+        };
+
+        // "Invalid" stands for "the driver's own choice without saying so"; in practice linear
+        // wherever a CPU can map the buffer at all.
+        if !matches!(modifier, DrmModifier::Linear | DrmModifier::Invalid) {
+            return Err(refuse(Unreadable::Tiled));
+        }
+        let format = DrmFourcc::try_from(info.pixel_format)
+            .ok()
+            .and_then(PixelFormat::from_fourcc)
+            .ok_or_else(|| refuse(Unreadable::Format))?;
+        if size.0 == 0 || size.1 == 0 || size.0 > MAX_EDGE || size.1 > MAX_EDGE {
+            return Err(refuse(Unreadable::Size));
+        }
+        let handle = handles.handles[0].ok_or_else(|| refuse(Unreadable::NotPermitted))?;
+        let (pitch, offset) = (info.pitches[0] as usize, info.offsets[0] as usize);
+        let row = size.0 as usize * format.bytes();
+        if pitch < row {
+            return Err(refuse(Unreadable::Map(nix::libc::EINVAL)));
+        }
+        let length = offset + pitch * (size.1 as usize - 1) + row;
+        let index = self
+            .map(card, handle, length)
+            .map_err(|error| refuse(Unreadable::Map(error.raw_os_error().unwrap_or(0))))?;
+        let mapping = &self.buffers[index].mapping;
+        Ok(Framebuffer {
+            format,
+            fourcc: info.pixel_format,
+            modifier: modifier.into(),
+            size,
+            pitch,
+            offset,
+            mapping,
+        })
+    }
+
+    /// Index of a mapping of at least `length` bytes of a buffer.
+    fn map(&mut self, card: &Card, handle: Handle, length: usize) -> io::Result<usize> {
+        self.clock += 1;
+        let (inode, dmabuf) = match card.export(handle) {
+            Ok(dmabuf) => (nix::sys::stat::fstat(&dmabuf)?.st_ino, Some(dmabuf)),
+            // Without PRIME a buffer has no identity: map it anew at every look.
+            Err(_) => (0, None),
+        };
+        let known = |b: &Buffer| inode != 0 && b.inode == inode && b.length >= length;
+        if let Some(index) = self.buffers.iter().position(known) {
+            self.buffers[index].used = self.clock;
+            return Ok(index);
+        }
+        self.buffers.retain(|buffer| buffer.inode != inode);
+        let mapping = match dmabuf {
+            Some(dmabuf) => Mapping::of_dmabuf(dmabuf, length)?,
+            None => Mapping::of_card(card.as_fd(), card.dumb_offset(handle)?, length)?,
+        };
+        if self.buffers.len() >= KEPT
+            && let Some(oldest) = (0..self.buffers.len()).min_by_key(|&i| self.buffers[i].used)
+        {
+            self.buffers.swap_remove(oldest);
+        }
+        self.buffers.push(Buffer { inode, length, mapping, used: self.clock });
+        Ok(self.buffers.len() - 1)
+    }
+}
+
+/// Buffer handles that one GETFB2 made, closed on drop; planes may share one.
+struct Handles<'a> {
+    card: &'a Card,
+    handles: [Option<Handle>; 4],
+}
+
+impl Drop for Handles<'_> {
+    fn drop(&mut self) {
+        for index in 0..self.handles.len() {
+            if let Some(handle) = self.handles[index]
+                && !self.handles[..index].contains(&Some(handle))
+            {
+                // Nothing can be done about a handle that is gone already.
+                let _ = self.card.close_buffer(handle);
+            }
+        }
+    }
+}

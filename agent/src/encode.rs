@@ -1,0 +1,105 @@
+//! From a picture and its damage to an access unit.
+//!
+//! Encoders differ in what they take from a [`Request`]: software encoders read the picture's
+//! planes, one that follows the damage skips what did not change, VA-API may import the scanout
+//! itself. They agree in what comes out: H.264 in Annex B without reordering, one reference, SPS
+//! and PPS before every IDR, an IDR only when asked for.
+
+pub mod software;
+
+use transom_protocol::message::{BitRate, GuestTime};
+
+use crate::capture::Frame;
+use software::Software;
+
+/// What the stream wants of the encoder; changes take effect with the next frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// Target.
+    pub bitrate: BitRate,
+    /// Upper bound for frames per second.
+    pub fps: u16,
+}
+
+/// One frame to encode.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The picture and its damage.
+    pub frame: Frame<'a>,
+    /// The access unit has to be decodable by itself.
+    pub idr: bool,
+    /// When the picture was seen.
+    pub time: GuestTime,
+}
+
+/// One encoded frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessUnit {
+    /// Annex B.
+    pub bytes: Vec<u8>,
+    /// Whether it can be decoded by itself.
+    pub idr: bool,
+    /// Whether more bits would visibly improve the picture: it was coded coarsely.
+    pub coarse: bool,
+}
+
+/// Why a frame was not encoded. The encoder is to be replaced, and an IDR follows.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// This encoder has no way to code pictures of this size.
+    #[error("pictures of {0}x{1} are out of the encoder's range")]
+    Size(u32, u32),
+    /// The library's own reason.
+    #[error(transparent)]
+    OpenH264(#[from] crate::sys::openh264::Failure),
+    /// It returned without a frame although it was told never to.
+    #[error("the encoder left a frame out")]
+    Skipped,
+}
+
+/// The encoders, in order of preference.
+#[derive(Debug)]
+pub enum Encoder {
+    /// OpenH264 on the CPU.
+    Software(Software),
+}
+
+impl Encoder {
+    /// The best encoder for pictures of this size.
+    ///
+    /// # Errors
+    ///
+    /// No encoder takes this size.
+    pub fn new(size: (u32, u32), tuning: Tuning) -> Result<Self, EncodeError> {
+        Software::new(size, tuning).map(Self::Software)
+    }
+
+    /// The size of the pictures that this encoder takes.
+    pub fn size(&self) -> (u32, u32) {
+        match self {
+            Self::Software(encoder) => encoder.size(),
+        }
+    }
+
+    /// New targets, from the next frame on and without an IDR.
+    ///
+    /// # Errors
+    ///
+    /// The encoder is lost.
+    pub fn tune(&mut self, tuning: Tuning) -> Result<(), EncodeError> {
+        match self {
+            Self::Software(encoder) => encoder.tune(tuning),
+        }
+    }
+
+    /// Encodes one frame.
+    ///
+    /// # Errors
+    ///
+    /// The encoder is lost.
+    pub fn encode(&mut self, request: Request<'_>) -> Result<AccessUnit, EncodeError> {
+        match self {
+            Self::Software(encoder) => encoder.encode(request),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The agent in the guest: grabs the scanout, encodes it, streams it to the host.
+//!
+//! ```text
+//!   kernel ──▶ capture ──▶ mirror ──▶ picture ──▶ encode ──▶ hub ──▶ link ──▶ host
+//!              (KMS)      (damage)   (4:2:0)     (H.264)      ▲
+//!                                                             └── orders ── link ◀── host
+//! ```
+//!
+//! Plain threads, no runtime: one for the pipeline, one to accept, one for each connection. A
+//! module imports from those to its left and from `sys`; only `main.rs` knows all of them.
+
+pub mod capture;
+pub mod clock;
+pub mod damage;
+pub mod encode;
+pub mod hub;
+pub mod link;
+pub mod mirror;
+pub mod picture;
+pub mod pipeline;
+pub mod session;
+pub mod sys;
+pub mod usage;

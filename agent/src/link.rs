@@ -1,0 +1,194 @@
+//! The vsock listener and the connections behind it.
+//!
+//! ```text
+//!  accept ── CID 2? ── hello within 5 s ──┬── control: one thread, waits in poll
+//!    └─ too many: the oldest without      └── media: one thread, waits for the hub or in write
+//!       a hello makes room
+//! ```
+//!
+//! What enters: connections from the host. What leaves: orders to the hub, access units to the
+//! host. What this refuses to do: serving processes of the guest (vsock_loopback), waiting for a
+//! silent peer, holding more than one access unit for a slow one.
+
+mod connections;
+mod control;
+mod media;
+mod socket;
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use transom_protocol::Role;
+use transom_protocol::message::{GuestHello, Refusal};
+use transom_protocol::wire::{Decoder, Limits, encode};
+
+use crate::hub::Hub;
+use crate::session::{ConnectionId, Sessions};
+use connections::Connections;
+pub use socket::{Address, Listener, Stream};
+
+/// A host that has said nothing for so long is not a relay.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Control messages are small: a host that does not take one for so long is gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connection threads decode small messages; the default of 2 MiB would count against
+/// memory limits for nothing.
+const STACK: usize = 256 * 1024;
+
+/// What all connections share.
+struct Shared {
+    hub: Arc<Hub>,
+    sessions: Mutex<Sessions>,
+    connections: Connections,
+}
+
+impl Shared {
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Accepts connections for as long as the process lives.
+///
+/// # Errors
+///
+/// The listener is broken; a connection never is a reason.
+pub fn serve(listener: &Listener, hub: &Arc<Hub>, sessions: Sessions) -> io::Result<()> {
+    let shared = Arc::new(Shared {
+        hub: Arc::clone(hub),
+        sessions: Mutex::new(sessions),
+        connections: Connections::default(),
+    });
+    let mut complaints = Complaints::default();
+    let mut number = 0;
+    loop {
+        let stream = match listener.accept() {
+            Ok(stream) => stream,
+            Err(error) if is_passing(&error) => {
+                complaints.warn(&format!("a connection could not be accepted: {error}"));
+                // Out of descriptors or memory: connections have to end first.
+                thread::sleep(Duration::from_millis(100));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        number += 1;
+        let id = ConnectionId(number);
+        let shared = Arc::clone(&shared);
+        let name = format!("connection {number}");
+        let spawned = thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
+            if let Err(error) = converse(&shared, id, stream) {
+                log::debug!("connection {number}: {error}");
+            }
+        });
+        if let Err(error) = spawned {
+            complaints.warn(&format!("connection {number} is refused, no thread: {error}"));
+        }
+    }
+}
+
+/// Whether the next accept may succeed.
+fn is_passing(error: &io::Error) -> bool {
+    use nix::libc::{ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM};
+    error.raw_os_error().is_some_and(|code| {
+        [ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM].contains(&code)
+    })
+}
+
+/// One connection, from hello to close.
+fn converse(shared: &Shared, id: ConnectionId, stream: Stream) -> io::Result<()> {
+    let _entry = shared.connections.enter(id, &stream)?;
+    let mut stream = stream;
+    stream.set_timeouts(Some(HELLO_TIMEOUT), Some(WRITE_TIMEOUT))?;
+    let mut decoder = Decoder::new(Limits::MESSAGES);
+    let Some(hello) = read_hello(&mut stream, &mut decoder)? else { return Ok(()) };
+    let admission = shared.sessions().admit(id, &hello);
+    let closed = CloseSession { shared, id };
+    if !admission.replaced.is_empty() {
+        log::info!("a newer host takes the place of an older one");
+        shared.hub.wake_control();
+        shared.connections.retire(&admission.replaced);
+    }
+    write(&mut stream, &admission.answer)?;
+    match admission.role {
+        Some(Role::CONTROL) => {
+            shared.connections.admitted(id);
+            log::info!("connection {}: control", id.0);
+            control::run(shared, id, &mut stream, decoder)?;
+        }
+        Some(Role::MEDIA) => {
+            shared.connections.admitted(id);
+            log::info!("connection {}: media", id.0);
+            media::run(shared, id, &mut stream)?;
+        }
+        _ => log::warn!("connection {}: refused: {:?}", id.0, admission.answer),
+    }
+    drop(closed);
+    Ok(())
+}
+
+/// Leaves the session table when a connection ends, however it ends.
+struct CloseSession<'a> {
+    shared: &'a Shared,
+    id: ConnectionId,
+}
+
+impl Drop for CloseSession<'_> {
+    fn drop(&mut self) {
+        let media = self.shared.sessions().close(self.id);
+        if let Some(media) = media {
+            self.shared.connections.shut(media);
+            self.shared.hub.detach(media.0);
+        }
+        log::info!("connection {}: closed", self.id.0);
+    }
+}
+
+/// The first message, all of which has to come within [`HELLO_TIMEOUT`].
+fn read_hello(stream: &mut Stream, decoder: &mut Decoder) -> io::Result<Option<Vec<u8>>> {
+    let deadline = Instant::now() + HELLO_TIMEOUT;
+    loop {
+        match decoder.poll_frame() {
+            Ok(Some(frame)) => return Ok(Some(frame.message)),
+            Ok(None) => {}
+            Err(error) => {
+                write(stream, &GuestHello::Refused(Refusal::Malformed))?;
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the host said no hello"));
+        }
+        stream.set_timeouts(Some(left), Some(WRITE_TIMEOUT))?;
+        let count = stream.read_some(decoder.space())?;
+        if count == 0 {
+            return Ok(None);
+        }
+        decoder.advance(count);
+    }
+}
+
+/// Sends one message without bulk.
+fn write<M: serde::Serialize>(stream: &mut Stream, message: &M) -> io::Result<()> {
+    let mut bytes = Vec::with_capacity(64);
+    encode(message, 0, &mut bytes);
+    stream.write_pieces(&bytes)
+}
+
+/// Warnings that a peer can trigger, at most one a second.
+#[derive(Default)]
+struct Complaints {
+    last: Option<Instant>,
+}
+
+impl Complaints {
+    fn warn(&mut self, text: &str) {
+        if self.last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1)) {
+            log::warn!("{text}");
+            self.last = Some(Instant::now());
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The picture that encoders take: 4:2:0, BT.709 limited range, cursor drawn in.
+//!
+//! Only damage is converted; the rest stays from the frames before.
+
+use yuv::{
+    BufferStoreMut, YuvConversionMode, YuvPlanarImageMut, YuvRange, YuvStandardMatrix,
+    bgra_to_yuv420, rgba_to_yuv420,
+};
+
+use crate::capture::cursor::Cursor;
+use crate::damage::{Damage, Rect};
+use crate::mirror::{Mirror, PixelFormat};
+
+/// Rows converted at a time where pixels are widened first: small enough for the inner caches.
+const STRIP: u32 = 16;
+
+/// Planes Y, U and V of one picture; even width and height.
+#[derive(Debug)]
+pub struct Picture {
+    width: u32,
+    height: u32,
+    planes: [Vec<u8>; 3],
+    scratch: Vec<u8>,
+}
+
+impl Picture {
+    /// A black picture for a scanout of this size, whose last odd row and column are cut off.
+    pub fn new(scanout: (u32, u32)) -> Self {
+        let (width, height) = (scanout.0 & !1, scanout.1 & !1);
+        let luma = width as usize * height as usize;
+        // The row behind the last lets a rectangle's rows be whole strides (see `part`).
+        let (row, half) = (width as usize, width as usize / 2);
+        let planes = [vec![16; luma + row], vec![128; luma / 4 + half], vec![128; luma / 4 + half]];
+        Self { width, height, planes, scratch: Vec::new() }
+    }
+
+    /// Columns and rows of the luma plane.
+    pub fn size(&self) -> (u32, u32) {
+        (self.width, self.height)
+    }
+
+    /// The planes; each is as wide as its stride.
+    pub fn planes(&self) -> [&[u8]; 3] {
+        let luma = self.width as usize * self.height as usize;
+        [&self.planes[0][..luma], &self.planes[1][..luma / 4], &self.planes[2][..luma / 4]]
+    }
+
+    /// Bytes from one row to the next, for each plane.
+    pub fn strides(&self) -> [usize; 3] {
+        let width = self.width as usize;
+        [width, width / 2, width / 2]
+    }
+
+    /// Brings the picture up to date: converts the damaged parts of the mirror, then draws the
+    /// cursor where it is damaged.
+    pub fn update(&mut self, mirror: &Mirror, damage: &Damage, cursor: Option<&Cursor>) {
+        let size = (self.width, self.height);
+        for rect in damage.rects().iter().filter_map(|rect| rect.even(size)) {
+            self.convert(mirror, rect);
+        }
+        let Some((cursor, area)) = cursor.and_then(|cursor| Some((cursor, cursor.area(size)?)))
+        else {
+            return;
+        };
+        if let Some(area) = area.even(size)
+            && damage.rects().iter().any(|rect| rect.meets(area))
+        {
+            let mut patch = std::mem::take(&mut self.scratch);
+            mirror.read_bgrx(area, &mut patch);
+            cursor.blend(&mut patch, area);
+            self.write_bgrx(&patch, area);
+            self.scratch = patch;
+        }
+    }
+
+    fn convert(&mut self, mirror: &Mirror, rect: Rect) {
+        let (bytes, pitch) = mirror.bytes();
+        match mirror.format() {
+            format @ (PixelFormat::Bgrx | PixelFormat::Rgbx) => {
+                let start = rect.y as usize * pitch + rect.x as usize * 4;
+                self.write(&bytes[start..], pitch, rect, format);
+            }
+            _ => {
+                let mut strip = std::mem::take(&mut self.scratch);
+                let end = rect.y + rect.height;
+                for y in (rect.y..end).step_by(STRIP as usize) {
+                    let part = Rect { y, height: STRIP.min(end - y), ..rect };
+                    mirror.read_bgrx(part, &mut strip);
+                    self.write_bgrx(&strip, part);
+                }
+                self.scratch = strip;
+            }
+        }
+    }
+
+    fn write_bgrx(&mut self, pixels: &[u8], rect: Rect) {
+        self.write(pixels, rect.width as usize * 4, rect, PixelFormat::Bgrx);
+    }
+
+    fn write(&mut self, pixels: &[u8], pitch: usize, rect: Rect, format: PixelFormat) {
+        let [luma, chroma, _] = self.strides();
+        let (x, y, rows) = (rect.x as usize, rect.y as usize, rect.height as usize);
+        let [y_plane, u_plane, v_plane] = &mut self.planes;
+        let halved = y / 2 * chroma + x / 2;
+        let mut target = YuvPlanarImageMut {
+            y_plane: part(y_plane, y * luma + x, rows, luma),
+            y_stride: luma as u32,
+            u_plane: part(u_plane, halved, rows / 2, chroma),
+            u_stride: chroma as u32,
+            v_plane: part(v_plane, halved, rows / 2, chroma),
+            v_stride: chroma as u32,
+            width: rect.width,
+            height: rect.height,
+        };
+        let convert = if format == PixelFormat::Rgbx { rgba_to_yuv420 } else { bgra_to_yuv420 };
+        convert(
+            &mut target,
+            &pixels[..pitch * rows],
+            pitch as u32,
+            YuvRange::Limited,
+            YuvStandardMatrix::Bt709,
+            YuvConversionMode::Balanced,
+        )
+        .expect("rectangles are even, inside the picture, and strides are those of the planes");
+    }
+}
+
+/// The bytes of a plane from `start` on, `rows` whole strides of them: the converter takes rows in
+/// pairs and leaves out a pair that is cut short.
+fn part(plane: &mut [u8], start: usize, rows: usize, stride: usize) -> BufferStoreMut<'_, u8> {
+    BufferStoreMut::Borrowed(&mut plane[start..start + rows * stride])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn noise(seed: u32, count: usize) -> Vec<u8> {
+        let mut state = seed | 1;
+        (0..count)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            })
+            .collect()
+    }
+
+    #[test]
+    fn primary_colours_land_where_bt709_puts_them() {
+        // ITU-R BT.709-6, section 3: limited range, 8 bits.
+        for (bgrx, expected) in [
+            ([255u8, 255, 255, 0], [235u8, 128, 128]),
+            ([0, 0, 0, 0], [16, 128, 128]),
+            ([0, 0, 255, 0], [63, 102, 240]),
+            ([0, 255, 0, 0], [173, 42, 26]),
+            ([255, 0, 0, 0], [32, 240, 118]),
+        ] {
+            let mut mirror = Mirror::new(PixelFormat::Bgrx, 4, 4);
+            let mut damage = Damage::default();
+            mirror.update(&bgrx.repeat(16), 16, &mut damage);
+            let mut picture = Picture::new((4, 4));
+            picture.update(&mirror, &damage, None);
+            for (plane, expected) in picture.planes().into_iter().zip(expected) {
+                for &sample in plane {
+                    assert!(sample.abs_diff(expected) <= 1, "{bgrx:?}: {sample} for {expected}");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// Converting only the damage ends with the same picture as converting everything.
+        #[test]
+        fn partial_updates_equal_a_full_conversion(
+            width in 2u32..70, height in 2u32..50, seed in any::<u32>(),
+            spot in (0u32..70, 0u32..50, 1u32..40, 1u32..40),
+        ) {
+            let pitch = width as usize * 4;
+            let mut source = noise(seed, pitch * height as usize);
+            let mut mirror = Mirror::new(PixelFormat::Bgrx, width, height);
+            let mut damage = Damage::default();
+            mirror.update(&source, pitch, &mut damage);
+            let mut picture = Picture::new((width, height));
+            picture.update(&mirror, &damage, None);
+            if let Some(rect) = Rect::clipped(spot.0.into(), spot.1.into(), spot.2, spot.3, (width, height)) {
+                for y in rect.y..rect.y + rect.height {
+                    for x in rect.x..rect.x + rect.width {
+                        source[y as usize * pitch + x as usize * 4] ^= 0x55;
+                    }
+                }
+            }
+            damage.clear();
+            mirror.update(&source, pitch, &mut damage);
+            picture.update(&mirror, &damage, None);
+            let mut whole = Picture::new((width, height));
+            let mut all = Damage::default();
+            all.add(Rect { x: 0, y: 0, width, height });
+            whole.update(&mirror, &all, None);
+            prop_assert_eq!(picture.planes(), whole.planes());
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Capture, convert, encode: one thread, one frame at a time, nothing queued in between.
+//!
+//! A thread each was rejected: the stages of one frame follow one another anyway, a queue between
+//! them adds the latency that it hides, and the guest's other cores belong to the game.
+//!
+//! What enters: orders of the hub. What leaves: access units, at most one ahead of the link. When
+//! the link has no room, pictures are passed over before anything is paid for them, and counted.
+
+use std::time::{Duration, Instant};
+
+use transom_protocol::message::{
+    Codec, DisplayState, FrameNumber, FrameTimes, GuestTime, Unreadable, VideoFormat,
+};
+
+use crate::capture::{Capture, Look};
+use crate::clock;
+use crate::encode::{EncodeError, Encoder, Request};
+use crate::hub::{Hub, MediaItem, Orders, Unit};
+
+/// Nobody watches: only orders wake the pipeline.
+const IDLE: Duration = Duration::from_secs(3600);
+/// After an encoder failed, so that a broken one does not eat the guest's CPU.
+const ENCODER_RETRY: Duration = Duration::from_millis(500);
+/// A coarse picture that rests is refined after this time, …
+const REFINE_AFTER: Duration = Duration::from_millis(60);
+/// … and at most this often.
+const REFINEMENTS: u32 = 8;
+
+/// One viewer's stream.
+struct Live {
+    viewer: u64,
+    encoder: Option<Encoder>,
+    /// The viewer was told of a stream of this size.
+    started: Option<(u32, u32)>,
+    next: FrameNumber,
+    /// Refinements still to do, and when the next one is due.
+    refine: Option<(u32, Instant)>,
+    /// Earliest time of the next frame.
+    due: Instant,
+}
+
+/// Runs until the hub stops.
+pub fn run(hub: &Hub, capture: &mut Capture) {
+    let mut live: Option<Live> = None;
+    let mut pause = Duration::ZERO;
+    loop {
+        let orders = hub.wait_orders(pause);
+        if orders.stopping {
+            return;
+        }
+        let Some(viewer) = orders.viewer else {
+            live = None;
+            pause = IDLE;
+            continue;
+        };
+        let live = match &mut live {
+            Some(live) if live.viewer == viewer => live,
+            other => other.insert(Live::new(viewer)),
+        };
+        pause = live.step(hub, capture, orders);
+    }
+}
+
+impl Live {
+    fn new(viewer: u64) -> Self {
+        Self {
+            viewer,
+            encoder: None,
+            started: None,
+            next: FrameNumber(0),
+            refine: None,
+            due: Instant::now(),
+        }
+    }
+
+    /// One look and, if there is something new, one frame. Yields the time until the next step.
+    fn step(&mut self, hub: &Hub, capture: &mut Capture, orders: Orders) -> Duration {
+        let frame = Duration::from_secs(1) / u32::from(orders.tuning.fps);
+        let now = Instant::now();
+        if !orders.room {
+            if capture.has_passed_over() {
+                hub.count(|report| {
+                    report.seen += 1;
+                    report.dropped_slow_host += 1;
+                });
+            }
+            return frame;
+        }
+        if now < self.due {
+            return self.due - now;
+        }
+        let seen = clock::now();
+        let look = capture.look(frame);
+        match look {
+            Look::Nothing => {
+                hub.publish_display(capture.state());
+                self.stop(hub);
+                return capture.pause();
+            }
+            Look::Failed => {
+                hub.count(|report| report.capture_errors += 1);
+                return capture.pause();
+            }
+            Look::Changed => hub.count(|report| report.seen += 1),
+            Look::Unchanged => {}
+        }
+        hub.publish_display(capture.state());
+        let changed = look == Look::Changed;
+        let refine = self.refine.is_some_and(|(_, at)| now >= at);
+        if changed || refine || orders.idr || self.encoder.is_none() {
+            if changed {
+                self.refine = None;
+            }
+            match self.encode(capture, orders, seen, changed) {
+                Ok(Some(item)) => {
+                    hub.count(|report| report.encoded += 1);
+                    if let Some(start) = self.start(capture) {
+                        hub.push(self.viewer, start);
+                    }
+                    hub.push(self.viewer, item);
+                    // A frame late by less than an interval does not delay the ones after it.
+                    self.due = (self.due + frame).max(now + frame / 2);
+                }
+                Ok(None) => {}
+                Err(error) => return self.lose_encoder(hub, capture, &error),
+            }
+        }
+        let pause = capture.pause();
+        match self.refine {
+            Some((_, at)) => pause.min(at.saturating_duration_since(Instant::now())),
+            None => pause,
+        }
+    }
+
+    fn encode(
+        &mut self,
+        capture: &Capture,
+        orders: Orders,
+        seen: GuestTime,
+        changed: bool,
+    ) -> Result<Option<MediaItem>, EncodeError> {
+        let Some(frame) = capture.frame() else { return Ok(None) };
+        let size = frame.picture.size();
+        let converted = clock::now();
+        let fits = |encoder: &Encoder| encoder.size() == size;
+        let idr = orders.idr || !self.encoder.as_ref().is_some_and(fits);
+        let encoder = match &mut self.encoder {
+            Some(encoder) if fits(encoder) => encoder,
+            other => other.insert(Encoder::new(size, orders.tuning)?),
+        };
+        encoder.tune(orders.tuning)?;
+        let unit = encoder.encode(Request { frame, idr, time: seen })?;
+        let left = self.refine.map_or(REFINEMENTS, |(left, _)| left - 1);
+        self.refine = (unit.coarse && left > 0).then(|| (left, Instant::now() + REFINE_AFTER));
+        let number = self.next;
+        self.next = FrameNumber(number.0 + 1);
+        let damage = if changed { frame.damage.area(size) } else { 0 };
+        let encoded = clock::now();
+        let times = FrameTimes { seen, converted, encoded, sent: encoded };
+        Ok(Some(MediaItem::Unit(Unit { number, idr: unit.idr, times, damage, bytes: unit.bytes })))
+    }
+
+    /// The message in front of the first access unit of a shape.
+    fn start(&mut self, capture: &Capture) -> Option<MediaItem> {
+        let size = capture.frame()?.picture.size();
+        if self.started == Some(size) {
+            return None;
+        }
+        self.started = Some(size);
+        Some(MediaItem::Start(VideoFormat { codec: Codec::H264, width: size.0, height: size.1 }))
+    }
+
+    fn stop(&mut self, hub: &Hub) {
+        self.encoder = None;
+        self.refine = None;
+        if self.started.take().is_some() {
+            hub.push(self.viewer, MediaItem::Stop);
+        }
+    }
+
+    fn lose_encoder(&mut self, hub: &Hub, capture: &Capture, error: &EncodeError) -> Duration {
+        if let (EncodeError::Size(..), DisplayState::Lit(scanout)) = (error, capture.state()) {
+            let (scanout, why) = (scanout.clone(), Unreadable::Size);
+            hub.publish_display(&DisplayState::Unreadable { scanout, why });
+        } else {
+            log::warn!("the encoder failed and is replaced: {error}");
+        }
+        hub.count(|report| report.encode_errors += 1);
+        self.stop(hub);
+        ENCODER_RETRY
+    }
+}

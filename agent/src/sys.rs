@@ -1,0 +1,6 @@
+//! Everything that needs `unsafe`: safe methods and owned descriptors come out, no raw pointer
+//! does. Each file says which kernel or library interface it wraps.
+
+pub mod dmabuf;
+pub mod kms;
+pub mod openh264;
