@@ -1,2 +1,166 @@
-//! stub
-fn main() {}
+//! The command line: reads what the user wants, builds the parts, wires them up.
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand, builder::FalseyValueParser};
+use transom_protocol::{BitRate, PORT};
+use transom_relay::{
+    guest::GuestAddr,
+    output::udp::{Target, UdpOutput},
+    relay::{Config, Ending, Relay},
+    rtp::DEFAULT_PACKET,
+    sdp::SdpFile,
+    status::{LogWriter, Status},
+    video::{self, Video},
+};
+
+/// Brings the screen of a virtual machine to viewers on its host and beyond.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Takes a guest's screen and sends it on as RTP.
+    #[command(after_help = RELAY_HELP)]
+    Relay(RelayArgs),
+}
+
+const RELAY_HELP: &str = "\
+Examples:
+  Watch a guest of QEMU with vhost-device-vsock on this machine:
+    transom relay unix:/run/vm/guest.vsock --rtp udp://127.0.0.1:5004 --sdp guest.sdp
+    ffplay -fflags nobuffer -flags low_delay -protocol_whitelist file,udp,rtp guest.sdp
+  Send a guest with CID 3 to a viewer and to everyone on the local network:
+    transom relay vsock:3 --rtp udp://192.0.2.7:5004 --rtp udp://239.255.0.1:5004
+  Only look at the figures, as JSON lines:
+    transom relay vsock:3 --json
+
+Exit status: 0 when ended by Ctrl-C or SIGTERM, 1 on failure, 2 for a wrong command line,
+3 when another relay has taken over the guest. Set RUST_LOG=debug to see more.";
+
+#[derive(Debug, Args)]
+struct RelayArgs {
+    /// unix:PATH, the guest's hybrid vsock socket, or vsock:CID.
+    guest: GuestAddr,
+
+    /// Send RTP to udp://HOST:PORT, RTCP to the port above; may be given several times.
+    #[arg(long, value_name = "URL", env = "TRANSOM_RTP", value_delimiter = ',')]
+    rtp: Vec<Target>,
+
+    /// Describe the stream to the first --rtp target in this file, for a viewer to open.
+    #[arg(long, value_name = "FILE", env = "TRANSOM_SDP", requires = "rtp")]
+    sdp: Option<PathBuf>,
+
+    /// Tell states and figures as JSON lines (docs/json.md).
+    #[arg(long, env = "TRANSOM_JSON", value_parser = FalseyValueParser::new())]
+    json: bool,
+
+    /// Ask for an IDR so often while there are --rtp targets; 0 is never. Viewers of plain RTP
+    /// cannot ask for one themselves and would wait for a picture.
+    #[arg(long, value_name = "SECONDS", env = "TRANSOM_IDR_INTERVAL", default_value = "2", value_parser = seconds)]
+    idr_interval: Duration,
+
+    /// Longest RTP packet in bytes, with its 12 bytes of header.
+    #[arg(long, value_name = "BYTES", env = "TRANSOM_PAYLOAD", default_value_t = DEFAULT_PACKET as u16, value_parser = clap::value_parser!(u16).range(200..=8900))]
+    payload: u16,
+
+    /// Hops that multicast may take; 1 stays on the local network.
+    #[arg(long, value_name = "HOPS", env = "TRANSOM_TTL", default_value = "1")]
+    ttl: u8,
+
+    /// Target for the guest's encoder in bits per second; the agent's own default otherwise.
+    #[arg(long, value_name = "BITS", env = "TRANSOM_BITRATE", value_parser = clap::value_parser!(u32).range(1..))]
+    bitrate: Option<u32>,
+
+    /// The agent's vsock port in the guest.
+    #[arg(long, env = "TRANSOM_PORT", default_value_t = PORT, value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
+    port: u32,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("not a number of seconds from 0 to 3600".into()),
+    }
+}
+
+fn main() -> ExitCode {
+    let Command::Relay(args) = Cli::parse().command;
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+        .target(env_logger::Target::Pipe(Box::new(LogWriter)))
+        .format_target(false)
+        .init();
+    match relay(args) {
+        Ok(Ending::Asked) => ExitCode::SUCCESS,
+        Ok(Ending::TakenOver) => ExitCode::from(3),
+        Err(e) => {
+            eprintln!("transom: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
+    for (i, target) in args.rtp.iter().enumerate() {
+        if let Some(other) = args.rtp[..i].iter().find(|other| other.overlaps(target)) {
+            anyhow::bail!(
+                "{other} and {target} share a port: each takes its own and the one above for RTCP"
+            );
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let shutdown = shutdown()?;
+        let outputs: Result<Vec<_>, _> =
+            args.rtp.into_iter().map(|target| UdpOutput::open(target, args.ttl)).collect();
+        let epoch = Instant::now();
+        let config = video::Config {
+            outputs: outputs?,
+            sdp: args.sdp.as_deref().map(SdpFile::new).transpose()?,
+            packet: args.payload.into(),
+            ttl: args.ttl,
+            idr_interval: (!args.idr_interval.is_zero()).then_some(args.idr_interval),
+        };
+        let video = Video::new(config, epoch).context("the system gives no random numbers")?;
+        let bitrate = args.bitrate.map(BitRate);
+        let config = Config { guest: args.guest, port: args.port, bitrate };
+        Ok(Relay::new(config, video, Status::new(args.json), epoch).run(shutdown).await?)
+    })
+}
+
+/// Completes when the user or the system wants us to end.
+#[cfg(unix)]
+fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).context("cannot wait for signals");
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    })
+}
+
+/// Completes when the user wants us to end.
+#[cfg(not(unix))]
+fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
+}

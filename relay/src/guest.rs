@@ -1,0 +1,244 @@
+//! Where a guest is, and one kind of stream to it.
+//!
+//! In: a [`GuestAddr`] and a port. Out: a connected [`GuestStream`], or an error that tells the
+//! ways to fail apart and says what to do about each. Every connect has a deadline.
+
+use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+pub mod hybrid;
+#[cfg(target_os = "linux")]
+mod vsock;
+
+use hybrid::{Handshake, HandshakeError};
+
+/// How long one connect may take. A guest under emulation answers within a second; a raw connect
+/// to a guest that does not run can block for good.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A byte stream to the guest, whatever carries it.
+#[cfg(unix)]
+pub type GuestStream = tokio::net::UnixStream;
+/// A byte stream to the guest, whatever carries it.
+#[cfg(not(unix))]
+pub type GuestStream = tokio::net::TcpStream;
+
+/// Where a guest's vsock ports are reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GuestAddr {
+    /// A hybrid vsock socket.
+    Unix(PathBuf),
+    /// AF_VSOCK of a Linux host.
+    Vsock {
+        /// The guest's context id.
+        cid: u32,
+    },
+}
+
+/// Why a text names no guest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// Neither of the known kinds.
+    #[error("a guest is unix:PATH or vsock:CID")]
+    Kind,
+    /// `unix:` alone.
+    #[error("unix: needs the path of the guest's vsock socket behind it")]
+    NoPath,
+    /// Not a context id.
+    #[error("vsock: needs a guest's CID behind it, a number from 3 on (1 and 2 are the host)")]
+    Cid,
+    /// A Hyper-V guest, and this is no Windows build.
+    #[error("hyperv:NAME needs the Windows build of transom, run on the Hyper-V host")]
+    HyperV,
+}
+
+impl FromStr for GuestAddr {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text.split_once(':') {
+            Some(("unix", "")) => Err(ParseError::NoPath),
+            Some(("unix", path)) => Ok(Self::Unix(path.into())),
+            Some(("vsock", cid)) => match cid.parse() {
+                Ok(cid) if (3..u32::MAX).contains(&cid) => Ok(Self::Vsock { cid }),
+                _ => Err(ParseError::Cid),
+            },
+            Some(("hyperv", _)) => Err(ParseError::HyperV),
+            _ => Err(ParseError::Kind),
+        }
+    }
+}
+
+impl fmt::Display for GuestAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Vsock { cid } => write!(f, "vsock:{cid}"),
+        }
+    }
+}
+
+/// Why a guest could not be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("{guest}, port {port}: {cause}")]
+pub struct ConnectError {
+    /// Which guest.
+    pub guest: GuestAddr,
+    /// Which vsock port.
+    pub port: u32,
+    /// What happened.
+    pub cause: Cause,
+}
+
+/// What happened when a guest was not reached, and what helps.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// No such path.
+    #[error("there is no such file. Is the VM started, and is this its vsock socket (uds-path)?")]
+    NoSuchPath,
+    /// A file of another kind.
+    #[error("this is no socket. Name the VM's vsock socket (uds-path)")]
+    NotASocket,
+    /// Access denied.
+    #[error("permission denied. Run as the user who started the VM, or with sudo")]
+    Permission,
+    /// A socket without a listener.
+    #[error("nobody listens on this socket. The hypervisor is gone: start the VM")]
+    HypervisorGone,
+    /// No agent yet, or not any more.
+    #[error(
+        "no agent listens in the guest. It may still be booting; else look at transom-agent.service there"
+    )]
+    NoAgent,
+    /// No such VM.
+    #[error("no VM with this CID runs")]
+    NoVm,
+    /// No vsock on this host.
+    #[error("this host has no vsock. Try `modprobe vhost_vsock`, or use unix:PATH")]
+    NoVsock,
+    /// Not the protocol of a hybrid socket.
+    #[error(transparent)]
+    Handshake(HandshakeError),
+    /// No answer in time.
+    #[error("no answer within {} s. The guest may hang or still be booting", CONNECT_TIMEOUT.as_secs())]
+    Timeout,
+    /// Anything else.
+    #[error(transparent)]
+    Io(io::Error),
+}
+
+impl Cause {
+    /// Whether waiting cannot help: worth ending at once when nothing was ever connected.
+    pub fn is_users_to_mend(&self) -> bool {
+        matches!(self, Self::NoSuchPath | Self::NotASocket | Self::Permission | Self::NoVsock)
+            || matches!(self, Self::Handshake(HandshakeError::Strange(_)))
+            || matches!(self, Self::Io(e) if e.kind() == io::ErrorKind::InvalidInput)
+    }
+}
+
+/// Connects to a port of the guest.
+///
+/// # Errors
+///
+/// Guest, port and the cause with its remedy.
+pub async fn connect(guest: &GuestAddr, port: u32) -> Result<GuestStream, ConnectError> {
+    let attempt = async {
+        match guest {
+            GuestAddr::Unix(path) => connect_hybrid(path, port).await,
+            GuestAddr::Vsock { cid } => connect_vsock(*cid, port).await,
+        }
+    };
+    let cause = match timeout(CONNECT_TIMEOUT, attempt).await {
+        Ok(Ok(stream)) => return Ok(stream),
+        Ok(Err(cause)) => cause,
+        Err(_elapsed) => Cause::Timeout,
+    };
+    Err(ConnectError { guest: guest.clone(), port, cause })
+}
+
+#[cfg(unix)]
+async fn connect_hybrid(path: &std::path::Path, port: u32) -> Result<GuestStream, Cause> {
+    use std::os::unix::fs::FileTypeExt;
+
+    let mut stream = GuestStream::connect(path).await.map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Cause::NoSuchPath,
+        io::ErrorKind::PermissionDenied => Cause::Permission,
+        io::ErrorKind::ConnectionRefused => match std::fs::metadata(path) {
+            Ok(meta) if !meta.file_type().is_socket() => Cause::NotASocket,
+            _ => Cause::HypervisorGone,
+        },
+        _ => Cause::Io(e),
+    })?;
+    stream.write_all(Handshake::request(port).as_bytes()).await.map_err(ended)?;
+    let mut handshake = Handshake::default();
+    loop {
+        let mut byte = [0];
+        if stream.read(&mut byte).await.map_err(ended)? == 0 {
+            return Err(match handshake.handle_end() {
+                HandshakeError::NobodyListens => Cause::NoAgent,
+                cut => Cause::Handshake(cut),
+            });
+        }
+        if handshake.handle_byte(byte[0]).map_err(Cause::Handshake)? {
+            return Ok(stream);
+        }
+    }
+}
+
+/// Some hypervisors reset instead of closing when no guest process listens.
+#[cfg(unix)]
+fn ended(e: io::Error) -> Cause {
+    match e.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Cause::NoAgent,
+        _ => Cause::Io(e),
+    }
+}
+
+#[cfg(not(unix))]
+async fn connect_hybrid(_: &std::path::Path, _: u32) -> Result<GuestStream, Cause> {
+    Err(Cause::Io(io::ErrorKind::Unsupported.into()))
+}
+
+#[cfg(target_os = "linux")]
+async fn connect_vsock(cid: u32, port: u32) -> Result<GuestStream, Cause> {
+    /// From Linux' asm-generic/errno.h; std has no kind for them.
+    const EAFNOSUPPORT: i32 = 97;
+    const ENODEV: i32 = 19;
+    vsock::connect(cid, port).await.map_err(|e| match (e.raw_os_error(), e.kind()) {
+        (Some(EAFNOSUPPORT), _) => Cause::NoVsock,
+        (Some(ENODEV), _) => Cause::NoVm,
+        (_, io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => Cause::NoVm,
+        (_, io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset) => Cause::NoAgent,
+        (_, io::ErrorKind::PermissionDenied) => Cause::Permission,
+        (_, io::ErrorKind::TimedOut) => Cause::Timeout,
+        _ => Cause::Io(e),
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn connect_vsock(_: u32, _: u32) -> Result<GuestStream, Cause> {
+    Err(Cause::NoVsock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_read_and_print() {
+        for text in ["unix:/run/vm.vsock", "unix:a:b", "vsock:3"] {
+            assert_eq!(text.parse::<GuestAddr>().map(|a| a.to_string()), Ok(text.into()));
+        }
+        let refused = |text: &str| text.parse::<GuestAddr>().expect_err(text);
+        assert_eq!(refused("unix:"), ParseError::NoPath);
+        assert_eq!(refused("vsock:2"), ParseError::Cid);
+        assert_eq!(refused("vsock:4294967295"), ParseError::Cid);
+        assert_eq!(refused("vsock:x"), ParseError::Cid);
+        assert_eq!(refused("hyperv:doom"), ParseError::HyperV);
+        assert_eq!(refused("/run/vm.vsock"), ParseError::Kind);
+    }
+}

@@ -1,0 +1,189 @@
+//! As much of H.264 as a relay needs: the NAL units of an Annex B byte stream, and the parameter
+//! sets that describe a stream to a viewer. Nothing is decoded.
+
+/// NAL unit types that are told apart here.
+pub mod nal {
+    /// Coded slice of an IDR picture.
+    pub const IDR: u8 = 5;
+    /// Sequence parameter set.
+    pub const SPS: u8 = 7;
+    /// Picture parameter set.
+    pub const PPS: u8 = 8;
+
+    /// The type of a NAL unit that is not empty.
+    pub fn kind(unit: &[u8]) -> u8 {
+        unit.first().map_or(0, |header| header & 0x1f)
+    }
+}
+
+/// Iterates over the NAL units of an Annex B byte stream, without start codes and padding. Bytes
+/// before the first start code and empty units are skipped.
+pub fn nal_units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = find_start_code(stream).map(|at| &stream[at + 3..]);
+    std::iter::from_fn(move || {
+        let unit = rest?;
+        let end = find_start_code(unit);
+        rest = end.map(|at| &unit[at + 3..]);
+        Some(trim_zeros(&unit[..end.unwrap_or(unit.len())]))
+    })
+    .filter(|unit| !unit.is_empty())
+}
+
+/// Position of the next 00 00 01. Looks at every third byte only, until one may belong to it.
+fn find_start_code(bytes: &[u8]) -> Option<usize> {
+    let mut at = 2;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            0 => at += 1,
+            1 if bytes[at - 1] == 0 && bytes[at - 2] == 0 => return Some(at - 2),
+            _ => at += 3,
+        }
+    }
+    None
+}
+
+/// A NAL unit never ends in a zero byte; such bytes belong to the next start code or are padding.
+fn trim_zeros(unit: &[u8]) -> &[u8] {
+    let end = unit.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    &unit[..end]
+}
+
+/// The parameter sets in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ParameterSets {
+    sps: Vec<u8>,
+    pps: Vec<u8>,
+}
+
+/// Longest parameter set that is kept. Real ones have 10 to 60 bytes; one that describes scaling
+/// lists in full stays below 512.
+const MAX_PARAMETER_SET: usize = 1024;
+
+impl ParameterSets {
+    /// Looks at an access unit; `true` if a parameter set is new or changed.
+    pub fn update(&mut self, access_unit: &[u8]) -> bool {
+        let before = self.clone();
+        for unit in nal_units(access_unit) {
+            match nal::kind(unit) {
+                // Parameter sets come first: the bulk of a frame need not be searched.
+                1..=5 => break,
+                nal::SPS if (4..=MAX_PARAMETER_SET).contains(&unit.len()) => {
+                    self.sps = unit.to_vec()
+                }
+                nal::PPS if (2..=MAX_PARAMETER_SET).contains(&unit.len()) => {
+                    self.pps = unit.to_vec()
+                }
+                _ => {}
+            }
+        }
+        *self != before
+    }
+
+    /// SPS and PPS, once both are known.
+    pub fn get(&self) -> Option<(&[u8], &[u8])> {
+        (!self.sps.is_empty() && !self.pps.is_empty()).then_some((&self.sps, &self.pps))
+    }
+
+    /// profile_idc, constraint flags and level_idc, as `profile-level-id` wants them.
+    pub fn profile_level_id(&self) -> Option<[u8; 3]> {
+        self.sps.get(1..4).and_then(|bytes| bytes.try_into().ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn units_lie_between_start_codes_of_either_length() {
+        let stream = [
+            0xff, 0, 0, 0, 1, 0x67, 1, 2, 3, 0, 0, 1, 0x68, 9, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0x65, 7,
+            0,
+        ];
+        let units: Vec<_> = nal_units(&stream).collect();
+        assert_eq!(units, [&[0x67, 1, 2, 3][..], &[0x68, 9], &[0x65, 7]]);
+        assert_eq!(nal_units(&[]).count(), 0);
+        assert_eq!(nal_units(&[0, 0, 1]).count(), 0);
+    }
+
+    #[test]
+    fn parameter_sets_are_noticed_when_they_change() {
+        let mut sets = ParameterSets::default();
+        let unit =
+            |level| [&[0, 0, 0, 1, 0x67, 0x42, 0xc0, level, 5][..], &[0, 0, 1, 0x68, 2]].concat();
+        assert!(sets.update(&unit(31)));
+        assert!(!sets.update(&unit(31)));
+        assert!(!sets.update(&[0, 0, 1, 0x41, 5]));
+        assert!(sets.update(&unit(40)));
+        assert_eq!(sets.profile_level_id(), Some([0x42, 0xc0, 40]));
+        assert_eq!(sets.get(), Some((&[0x67, 0x42, 0xc0, 40, 5][..], &[0x68, 2][..])));
+    }
+
+    #[test]
+    fn broken_parameter_sets_are_not_taken() {
+        let mut sets = ParameterSets::default();
+        let long = [&[0, 0, 1, 0x67][..], &[1; 5000]].concat();
+        assert!(!sets.update(&long));
+        assert!(!sets.update(&[0, 0, 1, 0x67, 1, 0, 0, 1, 0x68]));
+        assert_eq!((sets.get(), sets.profile_level_id()), (None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn every_unit_that_goes_in_comes_out(
+            units in prop::collection::vec((prop::collection::vec(2u8..=255, 1..50), any::<bool>()), 0..10),
+        ) {
+            let mut stream = Vec::new();
+            for (unit, long) in &units {
+                stream.extend_from_slice(if *long { &[0, 0, 0, 1] } else { &[0, 0, 1] });
+                stream.extend_from_slice(unit);
+            }
+            let found: Vec<_> = nal_units(&stream).map(<[u8]>::to_vec).collect();
+            let given: Vec<_> = units.into_iter().map(|(unit, _)| unit).collect();
+            prop_assert_eq!(found, given);
+        }
+    }
+}
+
+/// A receiver's half of RFC 6184, as small as a test can use it. Shared by the crate's tests.
+#[cfg(test)]
+pub(crate) mod tests_support {
+    /// The NAL units in a run of RTP packets.
+    ///
+    /// # Panics
+    ///
+    /// On anything that packetization-mode 1 does not allow.
+    pub(crate) fn depacketize<'a>(packets: impl Iterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
+        let (mut units, mut partial) = (Vec::new(), None::<Vec<u8>>);
+        for packet in packets {
+            let payload = &packet[12..];
+            match payload[0] & 0x1f {
+                28 => {
+                    let (start, end) = (payload[1] & 0x80 != 0, payload[1] & 0x40 != 0);
+                    assert!(!(start && end), "a whole unit is no fragment");
+                    assert_eq!(start, partial.is_none());
+                    let unit =
+                        partial.get_or_insert_with(|| vec![payload[0] & 0xe0 | payload[1] & 0x1f]);
+                    unit.extend_from_slice(&payload[2..]);
+                    if end {
+                        units.extend(partial.take());
+                    }
+                }
+                24 => {
+                    let mut rest = &payload[1..];
+                    while let [high, low, behind @ ..] = rest {
+                        let (unit, more) =
+                            behind.split_at(u16::from_be_bytes([*high, *low]).into());
+                        units.push(unit.to_vec());
+                        rest = more;
+                    }
+                }
+                _ => units.push(payload.to_vec()),
+            }
+            assert!(partial.is_none() || payload[0] & 0x1f == 28);
+        }
+        assert_eq!(partial, None, "the last fragment is missing");
+        units
+    }
+}

@@ -1,0 +1,25 @@
+//! The host's side of Transom: takes the screen of a guest over vsock and sends it to viewers.
+//!
+//! ```text
+//!   guest ──▶ guest.rs ──▶ session.rs ──▶ video.rs ─┬▶ rtp.rs ──▶ pacer.rs ──▶ output/udp.rs ──▶ viewers
+//!   (agent)   connect      what was said            ├▶ rtcp.rs  (and back: feedback)
+//!                └─ clock.rs: the guest's clock     └▶ h264.rs ──▶ sdp.rs ──▶ SDP file
+//!             relay.rs supervises; stats.rs measures; status.rs tells the user
+//! ```
+//!
+//! Everything with logic in it takes bytes and `now` and touches no socket.
+
+pub mod clock;
+pub mod guest;
+pub mod h264;
+pub mod link;
+pub mod output;
+pub mod pacer;
+pub mod relay;
+pub mod rtcp;
+pub mod rtp;
+pub mod sdp;
+pub mod session;
+pub mod stats;
+pub mod status;
+pub mod video;

@@ -1,0 +1,439 @@
+//! Connects, runs the session, connects again: the one place where time, sockets and state meet.
+//!
+//! ```text
+//!             ┌────────────── backoff ◀─────────────┐
+//!             ▼                                     │ lost, refused, silent
+//!   connect control ─▶ hello ─▶ connect media ─▶ hello ─▶ run ──▶ ended by the user
+//!                                                         └─────▶ taken over: do not fight
+//! ```
+
+use std::{
+    future::Future,
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+use tokio::time::{sleep, sleep_until, timeout};
+use transom_protocol::{
+    BitRate, Role, SessionId,
+    message::{DisplayState, Farewell, Refusal, Report, VideoFormat},
+};
+
+use crate::{
+    guest::{self, ConnectError, GuestAddr},
+    link::{Link, LinkError},
+    session::{AccessUnit, Event, Session, SessionError},
+    stats::Collector,
+    status::{AgentFigures, ClockFigures, Drops, Figures, State, Status, no_picture},
+    video::{Passage, Video},
+};
+
+/// First pause after a lost connection, and the longest. A booting guest is looked at every two
+/// seconds, which costs it nothing.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// How long the guest may take for its answer to a hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a farewell is waited for behind a lost connection, and ours may take to leave.
+const FAREWELL_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Between status figures.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A picture older than this by the clock's estimate is the estimate's fault.
+const MAX_AGE: i64 = 1_000_000_000;
+
+/// What to relay.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// From which guest.
+    pub guest: GuestAddr,
+    /// From which vsock port.
+    pub port: u32,
+    /// Target for the agent's encoder; its own default otherwise.
+    pub bitrate: Option<BitRate>,
+}
+
+/// How a run ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// As the user asked.
+    Asked,
+    /// A newer relay serves this guest now.
+    TakenOver,
+}
+
+/// Why the relay cannot go on, or why one session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The guest was not reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// A connection failed.
+    #[error("{guest}: {why}")]
+    Link {
+        /// Which guest.
+        guest: GuestAddr,
+        /// How.
+        why: LinkError,
+    },
+    /// No answer to a hello.
+    #[error("{guest}: the agent has not answered our hello for {} s", HELLO_TIMEOUT.as_secs())]
+    HelloTimeout {
+        /// Which guest.
+        guest: GuestAddr,
+    },
+    /// The agent is going down.
+    #[error("{guest}: the agent is stopping")]
+    Stopping {
+        /// Which guest.
+        guest: GuestAddr,
+    },
+    /// The system has no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+impl RelayError {
+    /// Whether trying again cannot help. `connected`: whether this run has had a connection.
+    fn is_final(&self, connected: bool) -> bool {
+        match self {
+            Self::Connect(e) => !connected && e.cause.is_users_to_mend(),
+            Self::Link { why: LinkError::Session(e), .. } => matches!(
+                e,
+                SessionError::Version(_)
+                    | SessionError::Refused { why: Refusal::Version { .. } | Refusal::Role(_), .. }
+            ),
+            Self::Random(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// The relay, across all its sessions.
+#[derive(Debug)]
+pub struct Relay {
+    config: Config,
+    video: Video,
+    status: Status,
+    /// Zero of the host's clock.
+    epoch: Instant,
+    collector: Collector,
+    /// The guest's boot, once connected.
+    boot: Option<[u8; 16]>,
+    /// Why connecting failed last, to tell it once.
+    failures: u32,
+    display: Option<DisplayState>,
+    format: Option<VideoFormat>,
+    report: Option<(Instant, Report)>,
+    cpu_percent: Option<f64>,
+    frames: u64,
+    skipped: u64,
+    next_status: Instant,
+}
+
+impl Relay {
+    /// A relay that has not begun.
+    pub fn new(config: Config, video: Video, status: Status, epoch: Instant) -> Self {
+        Self {
+            config,
+            video,
+            status,
+            epoch,
+            collector: Collector::default(),
+            boot: None,
+            failures: 0,
+            display: None,
+            format: None,
+            report: None,
+            cpu_percent: None,
+            frames: 0,
+            skipped: 0,
+            next_status: epoch,
+        }
+    }
+
+    /// Runs until `shutdown`, for ever if the guest stays away.
+    ///
+    /// # Errors
+    ///
+    /// What waiting cannot mend: see [`RelayError`].
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<Ending, RelayError> {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let ending = loop {
+            let error = match self.session(shutdown.as_mut()).await {
+                Ok(ending) => break Ok(ending),
+                Err(error) if error.is_final(self.boot.is_some()) => break Err(error),
+                Err(error) => error,
+            };
+            self.lost(&error);
+            tokio::select! {
+                () = shutdown.as_mut() => break Ok(Ending::Asked),
+                () = sleep(self.backoff()?) => {}
+            }
+        };
+        self.video.bye(self.host_now());
+        match &ending {
+            Ok(Ending::Asked) => self.status.state(State::Ended),
+            Ok(Ending::TakenOver) => self.status.state(State::TakenOver),
+            Err(error) => self.status.error(&error.to_string()),
+        }
+        self.status.finish();
+        ending
+    }
+
+    fn host_now(&self) -> i64 {
+        i64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(i64::MAX)
+    }
+
+    fn lost(&mut self, error: &RelayError) {
+        self.failures += 1;
+        (self.display, self.format, self.report) = (None, None, None);
+        self.cpu_percent = None;
+        self.video.pause();
+        self.status.state(State::Waiting(error.to_string()));
+    }
+
+    /// Doubles from one failure to the next; half of it is chance, so that relays which lost the
+    /// same host do not come back in step.
+    fn backoff(&self) -> Result<Duration, getrandom::Error> {
+        let (first, most) = BACKOFF;
+        let full = (first * 2u32.pow(self.failures.saturating_sub(1).min(5))).min(most);
+        Ok(full / 2 + full / 2 * (getrandom::u32()? >> 16) / (1 << 16))
+    }
+
+    /// One session from connect to its end.
+    async fn session(
+        &mut self,
+        mut shutdown: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Ending, RelayError> {
+        let mut session = Session::new(SessionId(getrandom::u64()?), self.epoch, Instant::now());
+        if let Some(bitrate) = self.config.bitrate {
+            session.set_bitrate(bitrate);
+        }
+        let mut control = tokio::select! {
+            () = shutdown.as_mut() => return Ok(Ending::Asked),
+            link = self.open(Role::CONTROL, &session) => link?,
+        };
+        let mut result = self.serve(&mut session, &mut control, shutdown).await;
+        if result.is_err() && was_replaced(&mut session, &mut control).await {
+            result = Ok(Ending::TakenOver);
+        }
+        if let Ok(Ending::Asked) = result {
+            control.outbox.extend(Session::goodbye());
+            let leave =
+                async { while !control.outbox.is_empty() && control.turn().await.is_ok() {} };
+            let _ = timeout(FAREWELL_TIMEOUT, leave).await;
+        }
+        self.skipped += session.skipped();
+        result
+    }
+
+    async fn open(&mut self, role: Role, session: &Session) -> Result<Link, RelayError> {
+        let guest = &self.config.guest;
+        let stream = guest::connect(guest, self.config.port).await?;
+        let (link, welcome) = match timeout(HELLO_TIMEOUT, Link::open(stream, role, session)).await
+        {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(why)) => return Err(RelayError::Link { guest: guest.clone(), why }),
+            Err(_elapsed) => return Err(RelayError::HelloTimeout { guest: guest.clone() }),
+        };
+        match self.boot.replace(welcome.boot) {
+            Some(boot) if boot == welcome.boot => {}
+            Some(_) => log::info!("{guest}: the guest was rebooted; {}", welcome.software),
+            None => log::info!("{guest}: connected to {}", welcome.software),
+        }
+        Ok(link)
+    }
+
+    /// Runs a session whose control connection stands.
+    async fn serve(
+        &mut self,
+        session: &mut Session,
+        control: &mut Link,
+        mut shutdown: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Ending, RelayError> {
+        let mut media = tokio::select! {
+            () = shutdown.as_mut() => return Ok(Ending::Asked),
+            link = self.open(Role::MEDIA, session) => link?,
+        };
+        self.failures = 0;
+        self.tell_state();
+        let guest = self.config.guest.clone();
+        let link = |why: LinkError| RelayError::Link { guest: guest.clone(), why };
+        loop {
+            while let Some(frame) = control.poll_frame().map_err(link)? {
+                let event = session.handle_control(Instant::now(), &frame);
+                match event.map_err(|e| link(e.into()))? {
+                    Some(Event::Goodbye(Farewell::Replaced)) => return Ok(Ending::TakenOver),
+                    Some(Event::Goodbye(Farewell::Stopping)) => {
+                        return Err(RelayError::Stopping { guest });
+                    }
+                    Some(event) => self.handle_event(session, event).await,
+                    None => {}
+                }
+            }
+            while let Some(frame) = media.poll_frame().map_err(link)? {
+                if let Some(event) = session.handle_media(frame).map_err(|e| link(e.into()))? {
+                    self.handle_event(session, event).await;
+                }
+            }
+            let now = Instant::now();
+            if let Some(done) = self.video.pump(now).await {
+                self.passed(session, done);
+            }
+            self.video.report(now, session.clock().nanos(now));
+            if self.video.take_idr_wish(now) {
+                session.request_idr();
+            }
+            if now >= self.next_status {
+                self.next_status = now + STATUS_INTERVAL;
+                self.tell_figures(session, now);
+            }
+            session.poll_request(now, &mut control.outbox).map_err(|e| link(e.into()))?;
+            let wake = [Some(session.poll_timeout()), self.video.poll_timeout(now)]
+                .into_iter()
+                .flatten()
+                .fold(self.next_status, Instant::min);
+            tokio::select! {
+                biased;
+                () = shutdown.as_mut() => return Ok(Ending::Asked),
+                turn = control.turn() => turn.map_err(link)?,
+                turn = media.turn() => turn.map_err(link)?,
+                () = self.video.feedback_ready() => {
+                    if self.video.take_feedback() {
+                        session.request_idr();
+                    }
+                }
+                () = sleep_until(wake.into()) => {}
+            }
+        }
+    }
+
+    async fn handle_event(&mut self, session: &Session, event: Event) {
+        match event {
+            Event::Display(state) => {
+                self.display = Some(state);
+                self.tell_state();
+            }
+            Event::StreamStart(format) => {
+                self.format = Some(format);
+                self.tell_state();
+            }
+            Event::StreamStop => {
+                self.format = None;
+                self.tell_state();
+            }
+            Event::AccessUnit(unit) => self.handle_unit(session, &unit).await,
+            Event::Report(report) => {
+                let now = Instant::now();
+                self.cpu_percent = self.report.and_then(|(then, before)| {
+                    let spent = report.cpu.checked_sub(before.cpu)? as f64;
+                    let passed = now.saturating_duration_since(then).as_nanos().max(1) as f64;
+                    Some((spent / passed * 1000.0).round() / 10.0)
+                });
+                self.report = Some((now, report));
+            }
+            Event::Goodbye(_) => {} // ends the session before it gets here
+        }
+    }
+
+    async fn handle_unit(&mut self, session: &Session, unit: &AccessUnit) {
+        let now = Instant::now();
+        if let Some(done) = self.video.flush().await {
+            self.passed(session, done);
+        }
+        let received = session.clock().nanos(now);
+        let seen = session.clock().estimate(now).map(|clock| clock.host_nanos(unit.times.seen));
+        let taken = seen.unwrap_or(received).clamp(received - MAX_AGE, received);
+        let passage = Passage { times: unit.times, bytes: unit.data.len(), received };
+        match self.video.start(now, unit, taken, passage) {
+            Ok(Some(path)) => self.status.sdp(path),
+            Ok(None) => {}
+            Err(e) => {
+                log::error!("{e}");
+                self.status.error(&e.to_string());
+            }
+        }
+        if let Some(done) = self.video.pump(now).await {
+            self.passed(session, done);
+        }
+    }
+
+    /// An access unit is out.
+    fn passed(&mut self, session: &Session, done: Passage) {
+        let now = Instant::now();
+        let (out, clock) = (session.clock().nanos(now), session.clock().estimate(now));
+        self.frames += 1;
+        self.collector.add(now, done.bytes, &done.times, done.received, out, clock);
+    }
+
+    fn tell_state(&mut self) {
+        let state = match (&self.display, self.format) {
+            (Some(state), format) => match (no_picture(state), format) {
+                (Some(words), _) => State::NoPicture(words),
+                (None, Some(VideoFormat { width, height, .. })) => {
+                    State::Streaming { width, height }
+                }
+                (None, None) => State::NoPicture("the first one is on its way".into()),
+            },
+            (None, Some(VideoFormat { width, height, .. })) => State::Streaming { width, height },
+            (None, None) => State::NoPicture("the agent has not said yet what it sees".into()),
+        };
+        self.status.state(state);
+    }
+
+    fn tell_figures(&mut self, session: &Session, now: Instant) {
+        let Some(VideoFormat { width, height, .. }) = self.format else { return };
+        let report = self.report.map(|(_, report)| report);
+        let guest = report.unwrap_or_default();
+        let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+        let figures = Figures {
+            width,
+            height,
+            stats: self.collector.stats(now),
+            frames: self.frames,
+            drops: Drops {
+                slow_host: guest.dropped_slow_host,
+                capture_errors: guest.capture_errors,
+                encode_errors: guest.encode_errors,
+                before_idr: self.skipped + session.skipped(),
+                rtp_packets: self.video.dropped(),
+            },
+            clock: session.clock().estimate(now).map(|clock| ClockFigures {
+                offset_us: clock.offset / 1000,
+                uncertainty_us: micros(clock.uncertainty),
+                round_trip_us: micros(clock.round_trip),
+            }),
+            agent: report.map(|report| AgentFigures {
+                seen: report.seen,
+                encoded: report.encoded,
+                sent: report.sent,
+                cpu_ns: report.cpu,
+                cpu_percent: self.cpu_percent,
+                resident_bytes: report.resident,
+            }),
+        };
+        self.status.figures(now, &figures);
+    }
+}
+
+/// Whether a lost session was taken over: the agent says so on the control connection, but the
+/// media connection may have ended first. Without this, two relays would fight for the guest.
+async fn was_replaced(session: &mut Session, control: &mut Link) -> bool {
+    let farewell = async {
+        loop {
+            while let Ok(Some(frame)) = control.poll_frame() {
+                let event = session.handle_control(Instant::now(), &frame);
+                if let Ok(Some(Event::Goodbye(farewell))) = event {
+                    return farewell == Farewell::Replaced;
+                }
+            }
+            if control.turn().await.is_err() {
+                return false;
+            }
+        }
+    };
+    timeout(FAREWELL_TIMEOUT, farewell).await.unwrap_or(false)
+}

@@ -1,0 +1,311 @@
+//! Access units into RTP packets, RFC 6184 packetization-mode 1. Pure: bytes in, bytes out.
+//!
+//! ```text
+//!   0                   1                   2                   3
+//!   0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//!  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//!  |V=2|P|X|  CC   |M|     PT      |       sequence number         |
+//!  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//!  |                     timestamp (90 kHz)                        |
+//!  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//!  |                             SSRC                              |
+//!  +=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+
+//!  | one NAL unit                                   | fits, alone
+//!  | 24 | size, NAL unit | size, NAL unit | …       | STAP-A: small neighbours
+//!  | 28 | S E R type | part of a NAL unit           | FU-A: one too large
+//! ```
+//!
+//! The packets of an access unit lie in one buffer, built once and shared by all targets. Those
+//! of an FU-A run are equally long, which is what segmentation offload asks for.
+
+use std::ops::Range;
+
+use crate::h264::{nal, nal_units};
+
+/// Payload type in RTP and SDP: the first of the dynamic ones.
+pub const PAYLOAD_TYPE: u8 = 96;
+
+/// Ticks of the RTP clock in a second, as RFC 6184 sets it.
+pub const CLOCK_RATE: u32 = 90_000;
+
+/// Bytes of the RTP header.
+pub const HEADER: usize = 12;
+
+/// Longest RTP packet that fits everywhere: what QUIC counts on too, below any tunnel's MTU.
+pub const DEFAULT_PACKET: usize = 1200;
+
+const STAP_A: u8 = 24;
+const FU_A: u8 = 28;
+const FU_START: u8 = 0x80;
+const FU_END: u8 = 0x40;
+
+/// Where an RTP stream stands. It goes on across reconnects, so that viewers notice nothing.
+#[derive(Debug, Clone)]
+pub struct Packetizer {
+    ssrc: u32,
+    sequence: u16,
+    /// Timestamp of the host's time 0.
+    base: u32,
+    last: Option<u32>,
+    /// Longest packet with its header.
+    max: usize,
+    packets: u32,
+    octets: u32,
+}
+
+/// The packets of one access unit.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Packets {
+    bytes: Vec<u8>,
+    /// End of each packet in `bytes`.
+    ends: Vec<u32>,
+}
+
+impl Packets {
+    /// Number of packets.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Each packet.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).map(|i| &self.bytes[self.span(i)])
+    }
+
+    /// The longest run of packets from `first` on, ending before `end` and at most `most` long,
+    /// that segmentation offload can cut: all equally long, but for a shorter last one. Yields
+    /// its bytes, the length of a segment and the number of packets.
+    pub fn run(&self, first: usize, end: usize, most: usize) -> (&[u8], usize, usize) {
+        let segment = self.span(first).len();
+        let mut count = 1;
+        while count < most && first + count < end {
+            let next = self.span(first + count).len();
+            if next > segment {
+                break;
+            }
+            count += 1;
+            if next < segment {
+                break;
+            }
+        }
+        let bytes = self.span(first).start..self.span(first + count - 1).end;
+        (&self.bytes[bytes], segment, count)
+    }
+
+    fn span(&self, i: usize) -> Range<usize> {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        start as usize..self.ends[i] as usize
+    }
+}
+
+impl Packetizer {
+    /// A stream whose identity, first sequence number and timestamp are given (at random, says
+    /// RFC 3550); no packet will be longer than `max` with its header.
+    ///
+    /// # Panics
+    ///
+    /// If `max` leaves no room for a fragment.
+    pub fn new(ssrc: u32, sequence: u16, base: u32, max: usize) -> Self {
+        assert!(max > HEADER + 2, "a packet must have room for an FU-A header and a byte");
+        Self { ssrc, sequence, base, last: None, max, packets: 0, octets: 0 }
+    }
+
+    /// Cuts an access unit into packets. `taken` is when its picture was seen, in nanoseconds of
+    /// the host's clock.
+    pub fn packetize(&mut self, access_unit: &[u8], taken: i64) -> Packets {
+        let timestamp = self.stamp(taken);
+        let room = self.max - HEADER;
+        let mut out = Packets {
+            bytes: Vec::with_capacity(access_unit.len() + access_unit.len() / room * 16 + 256),
+            ends: Vec::with_capacity(access_unit.len() / room + 4),
+        };
+        // Types 0 and 24 up are not H.264's: as an RTP payload they would mean something else.
+        let mut units =
+            nal_units(access_unit).filter(|u| (1..STAP_A).contains(&nal::kind(u))).peekable();
+        let mut small: Vec<&[u8]> = Vec::new();
+        let mut stap = 1;
+        while let Some(unit) = units.next() {
+            small.push(unit);
+            stap += 2 + unit.len();
+            if units.peek().is_some_and(|next| stap + 2 + next.len() <= room) {
+                continue;
+            }
+            match small[..] {
+                [unit] if unit.len() > room => self.fragment(unit, timestamp, &mut out),
+                [unit] => self.packet(timestamp, &mut out, &[unit]),
+                _ => self.aggregate(&small, timestamp, &mut out),
+            }
+            small.clear();
+            stap = 1;
+        }
+        if let Some(last) = out.ends.len().checked_sub(1) {
+            let at = out.span(last).start;
+            out.bytes[at + 1] |= 0x80; // marker: the access unit ends here
+        }
+        out
+    }
+
+    fn aggregate(&mut self, units: &[&[u8]], timestamp: u32, out: &mut Packets) {
+        let forbidden = units.iter().fold(0, |f, unit| f | unit[0] & 0x80);
+        let importance = units.iter().map(|unit| unit[0] & 0x60).max().unwrap_or(0);
+        self.begin(timestamp, out);
+        out.bytes.push(forbidden | importance | STAP_A);
+        for unit in units {
+            // They fit into a packet, whose length is a u16.
+            out.bytes.extend_from_slice(&(unit.len() as u16).to_be_bytes());
+            out.bytes.extend_from_slice(unit);
+        }
+        self.end(out);
+    }
+
+    fn fragment(&mut self, unit: &[u8], timestamp: u32, out: &mut Packets) {
+        let (header, body) = (unit[0], &unit[1..]);
+        let parts = body.chunks(self.max - HEADER - 2);
+        let last = parts.len() - 1;
+        for (i, part) in parts.enumerate() {
+            let start = if i == 0 { FU_START } else { 0 };
+            let end = if i == last { FU_END } else { 0 };
+            let fu = [header & 0xe0 | FU_A, start | end | header & 0x1f];
+            self.packet(timestamp, out, &[&fu, part]);
+        }
+    }
+
+    fn packet(&mut self, timestamp: u32, out: &mut Packets, payload: &[&[u8]]) {
+        self.begin(timestamp, out);
+        payload.iter().for_each(|part| out.bytes.extend_from_slice(part));
+        self.end(out);
+    }
+
+    fn begin(&mut self, timestamp: u32, out: &mut Packets) {
+        out.bytes.extend_from_slice(&[0x80, PAYLOAD_TYPE]);
+        out.bytes.extend_from_slice(&self.sequence.to_be_bytes());
+        out.bytes.extend_from_slice(&timestamp.to_be_bytes());
+        out.bytes.extend_from_slice(&self.ssrc.to_be_bytes());
+        self.sequence = self.sequence.wrapping_add(1);
+    }
+
+    fn end(&mut self, out: &mut Packets) {
+        // An access unit has at most MAX_BULK bytes.
+        out.ends.push(out.bytes.len() as u32);
+        let payload = out.span(out.ends.len() - 1).len() - HEADER;
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(payload as u32);
+    }
+
+    /// The timestamp of a picture; later than that of the one before, even when the clock's
+    /// estimate has moved back a little since.
+    fn stamp(&mut self, taken: i64) -> u32 {
+        let stamp = self.timestamp_at(taken);
+        let stamp = match self.last {
+            // In the half behind `last`: not later.
+            Some(last) if stamp.wrapping_sub(last).wrapping_sub(1) >= 1 << 31 => {
+                last.wrapping_add(1)
+            }
+            _ => stamp,
+        };
+        self.last = Some(stamp);
+        stamp
+    }
+
+    /// The RTP timestamp of a time in nanoseconds of the host's clock.
+    pub fn timestamp_at(&self, nanos: i64) -> u32 {
+        let ticks = i128::from(nanos) * i128::from(CLOCK_RATE) / 1_000_000_000;
+        self.base.wrapping_add(ticks as u32)
+    }
+
+    /// Who sends this stream.
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// Packets and payload bytes made so far, wrapping as a sender report wants them.
+    pub fn sent(&self) -> (u32, u32) {
+        (self.packets, self.octets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h264::tests_support::depacketize;
+    use proptest::prelude::*;
+
+    fn annex_b(units: &[Vec<u8>]) -> Vec<u8> {
+        units.iter().flat_map(|unit| [&[0, 0, 0, 1][..], unit].concat()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_receiver_gets_back_every_unit(
+            units in prop::collection::vec(
+                (1u8..24, prop::collection::vec(1u8..=255, 0..5000)).prop_map(|(kind, mut body)| {
+                    body.insert(0, 0x60 | kind);
+                    body
+                }), 1..8),
+            max in 64usize..1500,
+            sequence in any::<u16>(),
+        ) {
+            // A body without zeros holds no start code by chance.
+            let mut packetizer = Packetizer::new(7, sequence, 0, max);
+            let packets = packetizer.packetize(&annex_b(&units), 1_000_000);
+            prop_assert!(packets.iter().all(|p| p.len() <= max));
+            prop_assert_eq!(packetizer.sent().0 as usize, packets.len());
+            let markers: Vec<_> = packets.iter().map(|p| p[1] >> 7).collect();
+            prop_assert_eq!(markers.iter().sum::<u8>(), 1);
+            prop_assert_eq!(markers.last(), Some(&1));
+            for (i, packet) in packets.iter().enumerate() {
+                prop_assert_eq!(u16::from_be_bytes([packet[2], packet[3]]), sequence.wrapping_add(i as u16));
+                prop_assert_eq!(&packet[4..12], &[0, 0, 0, 90, 0, 0, 0, 7]);
+            }
+            prop_assert_eq!(depacketize(packets.iter()), units);
+        }
+
+        #[test]
+        fn runs_cover_all_packets_and_suit_segmentation(
+            sizes in prop::collection::vec(1usize..3000, 1..6), most in 1usize..60,
+        ) {
+            let units: Vec<_> = sizes.iter().map(|n| vec![0x65; *n]).collect();
+            let packets = Packetizer::new(1, 1, 1, 200).packetize(&annex_b(&units), 0);
+            let (mut at, mut cut) = (0, Vec::new());
+            while at < packets.len() {
+                let (bytes, segment, count) = packets.run(at, packets.len(), most);
+                prop_assert!(count <= most);
+                prop_assert_eq!(bytes.chunks(segment).count(), count);
+                cut.extend(bytes.chunks(segment).map(<[u8]>::to_vec));
+                at += count;
+            }
+            let whole: Vec<_> = packets.iter().map(<[u8]>::to_vec).collect();
+            prop_assert_eq!(cut, whole);
+        }
+    }
+
+    #[test]
+    fn parameter_sets_share_a_packet() {
+        let units = [vec![0x67, 1, 2, 3], vec![0x68, 4], vec![0x65; 3000]];
+        let packets = Packetizer::new(1, 0, 0, DEFAULT_PACKET).packetize(&annex_b(&units), 0);
+        let first = packets.iter().next().expect("not empty");
+        assert_eq!(&first[HEADER..], [0x78, 0, 4, 0x67, 1, 2, 3, 0, 2, 0x68, 4]);
+        assert_eq!(packets.len(), 4);
+    }
+
+    #[test]
+    fn what_is_not_h264_is_left_out() {
+        let units = [vec![0x78, 1], vec![0x60, 1], vec![0x7c, 0x85]];
+        assert!(Packetizer::new(1, 0, 0, 100).packetize(&annex_b(&units), 0).is_empty());
+        assert!(Packetizer::new(1, 0, 0, 100).packetize(&[], 0).is_empty());
+    }
+
+    #[test]
+    fn timestamps_rise_even_when_the_clock_steps_back_or_wraps() {
+        let mut packetizer = Packetizer::new(1, 0, u32::MAX - 100, 100);
+        assert_eq!(packetizer.stamp(1_000_000_000), 90_000 - 101);
+        assert_eq!(packetizer.stamp(999_000_000), 90_000 - 100);
+        assert_eq!(packetizer.stamp(2_000_000_000), 180_000 - 101);
+        assert_eq!(packetizer.timestamp_at(-1_000_000_000), u32::MAX - 100 - 90_000);
+    }
+}

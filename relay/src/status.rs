@@ -1,0 +1,426 @@
+//! What the relay tells its user on stdout: a live line on a terminal, plain lines elsewhere, or
+//! JSON lines, whose schema stands in docs/json.md. Logs go to stderr.
+
+use std::{
+    fmt,
+    io::{self, IsTerminal, Write},
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant, SystemTime},
+};
+
+use serde::Serialize;
+use serde_json::json;
+use transom_protocol::message::{DisplayState, Unreadable};
+
+use crate::stats::{Percentiles, Stats};
+
+/// Between plain lines; a log should be readable.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Whether the cursor stands behind a live line that a log line must not run into.
+static LIVE: AtomicBool = AtomicBool::new(false);
+
+/// What the relay is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Trying for the first time.
+    Connecting,
+    /// The guest cannot be reached, and why; it is tried again.
+    Waiting(String),
+    /// Connected, but there is no picture, and why.
+    NoPicture(String),
+    /// Pictures are coming.
+    Streaming {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
+    /// Another relay took over.
+    TakenOver,
+    /// The user ended it.
+    Ended,
+}
+
+impl State {
+    /// Its name in JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Waiting(_) => "waiting",
+            Self::NoPicture(_) => "no-picture",
+            Self::Streaming { .. } => "streaming",
+            Self::TakenOver => "taken-over",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connecting => f.write_str("connecting"),
+            Self::Waiting(why) => write!(f, "waiting for the guest: {why}"),
+            Self::NoPicture(why) => write!(f, "no picture: {why}"),
+            Self::Streaming { width, height } => write!(f, "streaming {width}x{height}"),
+            Self::TakenOver => f.write_str("another relay has taken over this guest"),
+            Self::Ended => f.write_str("ended"),
+        }
+    }
+}
+
+/// A display's state in words, with what to do about it; nothing if it shows a picture.
+pub fn no_picture(state: &DisplayState) -> Option<String> {
+    Some(match state {
+        DisplayState::Lit(_) => return None,
+        DisplayState::NoCard { reason } if reason.as_str().is_empty() => {
+            "the guest has no display card. Give the VM one, such as virtio-gpu".into()
+        }
+        DisplayState::NoCard { reason } => {
+            format!("the guest's display card cannot be used: {reason}")
+        }
+        DisplayState::Dark { card } => {
+            format!(
+                "{card} shows nothing: a VT switch, a compositor that (re)starts, or a blank screen"
+            )
+        }
+        DisplayState::Unreadable { scanout, why } => {
+            let code =
+                scanout.fourcc.to_le_bytes().map(|b| if b.is_ascii_graphic() { b } else { b'?' });
+            let what = format!(
+                "{} {}x{} {} modifier {:#x}",
+                scanout.card,
+                scanout.width,
+                scanout.height,
+                String::from_utf8_lossy(&code),
+                scanout.modifier
+            );
+            let why = match why {
+                Unreadable::Format => {
+                    "has a pixel format that is not supported. Make the compositor use XRGB8888"
+                        .into()
+                }
+                Unreadable::Tiled => {
+                    "is tiled or compressed. Make the compositor use linear buffers".into()
+                }
+                Unreadable::NotPermitted => {
+                    "is closed to the agent, which needs CAP_SYS_ADMIN: run it by its systemd unit"
+                        .into()
+                }
+                Unreadable::Map(errno) => format!("cannot be mapped (errno {errno})"),
+                Unreadable::Size => {
+                    "has a size that the encoder cannot take. Choose another mode".into()
+                }
+            };
+            format!("{what} {why}")
+        }
+    })
+}
+
+/// The figures of one second.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Figures {
+    /// Size of the picture.
+    pub width: u32,
+    /// Size of the picture.
+    pub height: u32,
+    /// Rates and latencies.
+    #[serde(flatten)]
+    pub stats: Stats,
+    /// Frames passed on since the start.
+    pub frames: u64,
+    /// Frames lost, by cause.
+    pub drops: Drops,
+    /// How well the guest's clock is known.
+    pub clock: Option<ClockFigures>,
+    /// The agent's own counters.
+    pub agent: Option<AgentFigures>,
+}
+
+/// What was lost where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Drops {
+    /// In the guest, before encoding, since we had not taken the last frames yet.
+    pub slow_host: u64,
+    /// In the guest: looks at the screen that failed.
+    pub capture_errors: u64,
+    /// In the guest: encoder failures.
+    pub encode_errors: u64,
+    /// Here: frames before the first IDR of a stream.
+    pub before_idr: u64,
+    /// Here: RTP packets that the system did not take.
+    pub rtp_packets: u64,
+}
+
+impl Drops {
+    fn total(&self) -> u64 {
+        self.slow_host
+            + self.capture_errors
+            + self.encode_errors
+            + self.before_idr
+            + self.rtp_packets
+    }
+}
+
+/// The clock's estimate, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ClockFigures {
+    /// Guest minus host.
+    pub offset_us: i64,
+    /// Either way.
+    pub uncertainty_us: u64,
+    /// Of the best ping.
+    pub round_trip_us: u64,
+}
+
+/// What the agent reports of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct AgentFigures {
+    /// Changed pictures seen since its start.
+    pub seen: u64,
+    /// Encoded since its start.
+    pub encoded: u64,
+    /// Sent since its start.
+    pub sent: u64,
+    /// CPU time since its start, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Of one core, since the last report.
+    pub cpu_percent: Option<f64>,
+    /// Resident memory in bytes.
+    pub resident_bytes: u64,
+}
+
+/// Where the user is told.
+#[derive(Debug)]
+pub struct Status {
+    mode: Mode,
+    colour: bool,
+    state: State,
+    next_plain: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Terminal,
+    Plain,
+    Json,
+}
+
+impl Status {
+    /// Picks the way by what stdout is.
+    pub fn new(json: bool) -> Self {
+        let env = |name: &str| std::env::var(name).unwrap_or_default();
+        let terminal = io::stdout().is_terminal() && env("TERM") != "dumb";
+        let mode = match (json, terminal) {
+            (true, _) => Mode::Json,
+            (false, true) => Mode::Terminal,
+            (false, false) => Mode::Plain,
+        };
+        Self {
+            mode,
+            colour: env("NO_COLOR").is_empty(),
+            state: State::Connecting,
+            next_plain: None,
+        }
+    }
+
+    /// Tells a state, if it is another one than before.
+    pub fn state(&mut self, state: State) {
+        if state == self.state {
+            return;
+        }
+        match self.mode {
+            Mode::Json => {
+                let size = match state {
+                    State::Streaming { width, height } => Some((width, height)),
+                    _ => None,
+                };
+                event(
+                    "state",
+                    json!({
+                        "state": state.name(), "text": state.to_string(),
+                        "width": size.map(|s| s.0), "height": size.map(|s| s.1),
+                    }),
+                );
+            }
+            Mode::Plain => say(&format!("{state}\n")),
+            // Longer than a line can show, and worth keeping.
+            Mode::Terminal => say(&format!("{}{state}\n", clear())),
+        }
+        self.state = state;
+        self.next_plain = None;
+    }
+
+    /// Tells the figures of the last second.
+    pub fn figures(&mut self, now: Instant, figures: &Figures) {
+        match self.mode {
+            Mode::Json => event("stats", json!(figures)),
+            Mode::Plain if self.next_plain.is_none_or(|next| next <= now) => {
+                // The first line would tell of a second that has just begun.
+                if self.next_plain.is_some() {
+                    say(&format!("{}\n", line(figures, usize::MAX, false)));
+                }
+                self.next_plain = Some(now + PLAIN_INTERVAL);
+            }
+            Mode::Plain => {}
+            Mode::Terminal => {
+                let width = terminal_size::terminal_size().map_or(80, |(w, _)| usize::from(w.0));
+                // The last column stays free: some terminals wrap when it is written.
+                say(&format!("\r{}\x1b[K", line(figures, width.saturating_sub(1), self.colour)));
+                LIVE.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Tells that a new session description is there.
+    pub fn sdp(&mut self, path: &Path) {
+        match self.mode {
+            Mode::Json => event("sdp", json!({ "path": path.to_string_lossy() })),
+            Mode::Plain | Mode::Terminal => {
+                say(&format!("{}described in {}\n", clear(), path.display()));
+            }
+        }
+    }
+
+    /// Tells what went wrong and is survived, or ends the run.
+    pub fn error(&mut self, text: &str) {
+        if self.mode == Mode::Json {
+            event("error", json!({ "text": text }));
+        }
+    }
+
+    /// Leaves the terminal as it was found.
+    pub fn finish(&mut self) {
+        if LIVE.swap(false, Ordering::Relaxed) {
+            say("\n");
+        }
+    }
+}
+
+/// One line, as much of it as fits, the more important first.
+fn line(figures: &Figures, width: usize, colour: bool) -> String {
+    let Figures { width: w, height: h, stats, drops, .. } = figures;
+    let ms = |p: Percentiles| format!("{:.1}/{:.1}", p.p50 as f64 / 1e3, p.p95 as f64 / 1e3);
+    let mut parts = vec![
+        format!("{w}x{h}"),
+        format!("{:.1} fps", stats.fps),
+        format!("{:.0} kb/s", stats.kbps),
+    ];
+    if let Some(l) = stats.latency_us {
+        parts.push(format!("{} ms", ms(l.total)));
+        parts.push(format!("drops {}", drops.total()));
+        let stages = [
+            ("convert", l.convert),
+            ("encode", l.encode),
+            ("queue", l.queue),
+            ("link", l.link),
+            ("relay", l.relay),
+        ];
+        parts.extend(stages.map(|(name, p)| format!("{name} {}", ms(p))));
+    } else {
+        parts.push(format!("drops {}", drops.total()));
+    }
+    let mut line = String::new();
+    let mut used = 0;
+    for (i, part) in parts.iter().enumerate() {
+        let gap = if i == 0 { "" } else { "  " };
+        if used + gap.len() + part.len() > width {
+            break;
+        }
+        used += gap.len() + part.len();
+        line += gap;
+        line += &if colour && i == 0 { format!("\x1b[1m{part}\x1b[0m") } else { part.clone() };
+    }
+    line
+}
+
+fn event(kind: &str, mut body: serde_json::Value) {
+    let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    body["event"] = kind.into();
+    body["time"] = ((time.as_secs_f64() * 1000.0).round() / 1000.0).into();
+    say(&format!("{body}\n"));
+}
+
+/// Ends a live line before something else is written.
+fn clear() -> &'static str {
+    if LIVE.swap(false, Ordering::Relaxed) { "\r\x1b[K" } else { "" }
+}
+
+/// A reader that went away is no reason to stop the stream.
+fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// stderr for the logger: keeps log lines and the live line apart.
+#[derive(Debug, Default)]
+pub struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        say(clear());
+        io::stderr().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Stages;
+    use transom_protocol::message::{Scanout, Text};
+
+    fn figures() -> Figures {
+        Figures {
+            width: 1280,
+            height: 720,
+            stats: Stats { fps: 59.9, kbps: 2100.4, latency_us: Some(Stages::default()) },
+            frames: 10,
+            drops: Drops { slow_host: 2, rtp_packets: 1, ..Drops::default() },
+            clock: None,
+            agent: None,
+        }
+    }
+
+    #[test]
+    fn the_line_fits_and_drops_the_least_important_first() {
+        let whole = line(&figures(), usize::MAX, false);
+        assert!(
+            whole
+                .starts_with("1280x720  59.9 fps  2100 kb/s  0.0/0.0 ms  drops 3  convert 0.0/0.0")
+        );
+        assert!(whole.ends_with("relay 0.0/0.0"));
+        for width in 0..whole.len() {
+            let short = line(&figures(), width, false);
+            assert!(short.len() <= width && whole.starts_with(&short));
+        }
+        assert!(!whole.contains('\x1b') && line(&figures(), 80, true).contains('\x1b'));
+    }
+
+    #[test]
+    fn displays_without_a_picture_are_put_in_words() {
+        let card = Text::new("/dev/dri/card0 (i915)");
+        let scanout =
+            Scanout { card: card.clone(), width: 8, height: 4, fourcc: 0x3432_5258, modifier: 1 };
+        assert_eq!(no_picture(&DisplayState::Lit(scanout.clone())), None);
+        let tiled = DisplayState::Unreadable { scanout, why: Unreadable::Tiled };
+        let words = no_picture(&tiled).expect("no picture");
+        assert!(
+            words.starts_with("/dev/dri/card0 (i915) 8x4 XR24 modifier 0x1 is tiled"),
+            "{words}"
+        );
+        assert!(no_picture(&DisplayState::Dark { card }).expect("no picture").contains("card0"));
+    }
+
+    #[test]
+    fn figures_are_flat_json() {
+        let value = json!(figures());
+        assert_eq!(value["fps"], 59.9);
+        assert_eq!(value["latency_us"]["total"]["p95"], 0);
+        assert_eq!(value["drops"]["slow_host"], 2);
+    }
+}
