@@ -76,6 +76,8 @@ impl Encoder {
         // SAFETY: the library writes one pointer.
         check("create", unsafe { APILoader::WelsCreateSVCEncoder(&raw mut encoder) })?;
         let this = Self { encoder, settings, info: Box::default() };
+        // First of all: the library would print to stderr.
+        this.set(ffi::ENCODER_OPTION_TRACE_LEVEL, &mut (ffi::WELS_LOG_QUIET as c_int))?;
         let mut params = ffi::SEncParamExt::default();
         // SAFETY: `encoder` is a live object and `params` a structure of the type it fills in.
         check("get default parameters", unsafe {
@@ -86,7 +88,6 @@ impl Encoder {
         check("initialise", unsafe {
             (this.table().InitializeExt.ok_or(MISSING)?)(encoder, &raw const params)
         })?;
-        this.set(ffi::ENCODER_OPTION_TRACE_LEVEL, &mut (ffi::WELS_LOG_QUIET as c_int))?;
         Ok(this)
     }
 
