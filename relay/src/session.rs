@@ -132,8 +132,8 @@ pub struct Session {
     /// Frames taken so far, to name a broken one.
     control_frames: u64,
     media_frames: u64,
+    /// Pings sent so far; the next has this id.
     pings: u32,
-    /// The latest ping and its time; older ones still count when they are answered.
     next_ping: Instant,
     /// Since when an answer is due.
     waiting_since: Option<Instant>,
@@ -371,3 +371,6 @@ impl IdrGate {
         self.last.map(|last| last + IDR_INTERVAL)
     }
 }
+
+#[cfg(test)]
+mod tests;
