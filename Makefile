@@ -1,0 +1,68 @@
+# Two commands: `make run` shows a game of a guest on this machine's screen, `make test` proves
+# that all of it works. Both do their own set-up. `make help` lists the rest.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+AGENT := target/release/transom-agent
+RELAY := target/release/transom
+SECONDS_TO_FUZZ ?= 60
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: setup-build ## target/release/transom and target/release/transom-agent
+	@echo "build: relay and agent (the first time takes some minutes)"
+	cargo build --release --locked -p transom-agent -p transom-relay
+
+.PHONY: image
+image: build setup-image ## dist/transom.vhdx and dist/transom.raw
+	image/build
+
+.PHONY: run
+run: setup-run image ## boots the guest, relays its screen, says how to watch
+	tools/run
+
+.PHONY: test
+test: setup-test image ## unit tests, then machine tests in real guests
+	@echo "test [1/4] unit tests"
+	cargo test --locked --workspace --exclude transom-tests
+	@echo "test [2/4] every fuzz target, briefly; every benchmark, once"
+	$(MAKE) --no-print-directory fuzz-brief bench-once
+	@echo "test [3/4] kernel and helpers of the fast test guests"
+	tests/uml/build-kernel
+	cargo build --release --locked -p transom-tests
+	@echo "test [4/4] machine tests, one guest after the other"
+	cargo test --release --locked -p transom-tests -- --test-threads=1
+
+.PHONY: lint
+lint: setup-build ## formatting and clippy, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: bench
+bench: setup-build ## micro-benchmarks of the hot paths
+	cargo bench --locked --workspace --exclude transom-tests
+
+.PHONY: bench-once
+bench-once:
+	cargo test --locked --workspace --exclude transom-tests --benches
+
+.PHONY: fuzz
+fuzz: setup-build ## every fuzz target for SECONDS_TO_FUZZ (60) seconds
+	fuzz/run $(SECONDS_TO_FUZZ)
+
+.PHONY: fuzz-brief
+fuzz-brief:
+	cargo test --locked --manifest-path fuzz/Cargo.toml
+
+.PHONY: clean
+clean: ## removes all that was built here; the cache in ~/.cache/transom stays
+	rm -rf target build dist fuzz/target
+
+.PHONY: setup-build setup-image setup-run setup-test
+setup-build setup-image setup-run setup-test: setup-%:
+	@tools/setup $*
