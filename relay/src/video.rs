@@ -122,10 +122,11 @@ impl Video {
             self.packetizer.packetize(&unit.data, taken)
         };
         self.pacer.start(now, self.packets.len());
-        if unit.idr && self.sets.update(&unit.data) {
-            if let (Some(file), Some(session)) = (&mut self.config.sdp, &self.session) {
-                return Ok(file.update(session, &self.sets)?.then(|| file.path()));
-            }
+        if unit.idr
+            && self.sets.update(&unit.data)
+            && let (Some(file), Some(session)) = (&mut self.config.sdp, &self.session)
+        {
+            return Ok(file.update(session, &self.sets)?.then(|| file.path()));
         }
         Ok(None)
     }
