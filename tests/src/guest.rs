@@ -206,6 +206,21 @@ impl Guest {
         Ok(card)
     }
 
+    /// Starts the image's own compositor with the image's own program on VKMS, as root.
+    /// For user-mode Linux only: in QEMU the image does so by itself.
+    pub fn start_compositor(&self) -> Result<()> {
+        self.need_uml()?;
+        self.run(
+            "/usr/lib/systemd/systemd-udevd --daemon && udevadm trigger && udevadm settle && \
+             card=$(basename $(ls -d /sys/devices/faux/vkms/drm/card* /sys/devices/platform/vkms/drm/card* 2>/dev/null | head -1)) && \
+             eval \"$(sed -n 's/^KIOSK=\\(.*\\)/KIOSK=\"\\1\"/p; /^[A-Z_]*=[^ ]*$/s/^/export /p' /etc/transom/kiosk)\" && \
+             export XDG_RUNTIME_DIR=/run/user LIBSEAT_BACKEND=noop WLR_RENDERER=pixman \
+                    WLR_LIBINPUT_NO_DEVICES=1 WLR_DRM_DEVICES=/dev/dri/$card \
+                    SDL_VIDEO_WAYLAND_ALLOW_LIBDECOR=0",
+        )?;
+        self.run("setsid cage -d -- $KIOSK </dev/null >>/host/log/cage.log 2>&1 &").map(drop)
+    }
+
     fn need_uml(&self) -> Result<()> {
         match self.machine {
             Machine::Uml { .. } => Ok(()),

@@ -34,6 +34,12 @@ impl Picture {
         [self.rgb[i], self.rgb[i + 1], self.rgb[i + 2]]
     }
 
+    /// The part of it that starts at a point, as far as it goes.
+    pub fn part(&self, (x, y): (usize, usize), (width, height): (usize, usize)) -> Self {
+        let (width, height) = (width.min(self.width - x), height.min(self.height - y));
+        Self::from_fn(width, height, |dx, dy| self.at(x + dx, y + dy))
+    }
+
     /// Reads a binary PPM (P6, 8 bits).
     pub fn read_ppm(path: &Path) -> Result<Self> {
         let bytes =

@@ -85,6 +85,24 @@ impl Relay {
         self.wait_from(0, deadline, what, find)
     }
 
+    /// Waits until it tells, behind the mark, that it is in this state; returns its words.
+    pub fn wait_state(&self, start: usize, state: &str, deadline: Duration) -> Result<String> {
+        self.wait_from(start, deadline, &format!("state {state}"), |line| {
+            let is_it = line["event"] == "state" && line["state"] == state;
+            is_it.then(|| line["text"].as_str().unwrap_or_default().to_owned())
+        })
+    }
+
+    /// Waits for the figures of a second that begins now.
+    pub fn wait_stats(&self, deadline: Duration) -> Result<Value> {
+        let mut count = 0;
+        self.wait_from(self.mark(), deadline, "figures", |line| {
+            count += u32::from(line["event"] == "stats");
+            // The first may tell of what was before.
+            (line["event"] == "stats" && count > 1).then(|| line.clone())
+        })
+    }
+
     /// A mark for [`Relay::wait_from`].
     pub fn mark(&self) -> usize {
         self.lines.len()

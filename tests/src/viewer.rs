@@ -4,7 +4,7 @@
 //! were, and every line in which the viewer complained.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,6 +33,7 @@ const GSTREAMER_SIGNS: &[&str] = &[" WARN ", " ERROR ", "ERROR:", "WARNING:"];
 pub struct Viewer {
     process: Process,
     kind: Kind,
+    dir: PathBuf,
     frames: Arc<(Mutex<Frames>, Condvar)>,
 }
 
@@ -57,7 +58,9 @@ impl Viewer {
         command
             .args(["-nostdin", "-hide_banner", "-loglevel", "repeat+level+info"])
             .args(["-protocol_whitelist", "file,udp,rtp", "-fflags", "nobuffer"])
-            .args(["-flags", "low_delay", "-reorder_queue_size", "0", "-i"])
+            .args(["-flags", "low_delay", "-reorder_queue_size", "0"])
+            // Or ffmpeg guesses at the frame rate for seconds before it shows anything.
+            .args(["-probesize", "32", "-analyzeduration", "0", "-i"])
             .arg(sdp)
             // A change of size must come out as one, not be scaled away; showinfo tells it.
             .args(["-autoscale", "0", "-fps_mode", "passthrough"])
@@ -76,7 +79,7 @@ impl Viewer {
             lock(&shared).ended = true;
             shared.1.notify_all();
         });
-        Ok(Self { process, kind: Kind::Ffmpeg, frames })
+        Ok(Self { process, kind: Kind::Ffmpeg, dir: test.dir().into(), frames })
     }
 
     /// GStreamer, which counts frames but keeps none.
@@ -97,7 +100,8 @@ impl Viewer {
         let mut process = Process::spawn(test, "gstreamer", &mut command)?;
         let stdout = process.child().stdout.take().context("stdout was piped")?;
         let output = Transcript::of(stdout, &test.dir().join("gstreamer-output.log"))?;
-        Ok(Self { process, kind: Kind::Gstreamer(output), frames: Arc::default() })
+        let kind = Kind::Gstreamer(output);
+        Ok(Self { process, kind, dir: test.dir().into(), frames: Arc::default() })
     }
 
     /// How many frames were decoded so far.
@@ -144,6 +148,25 @@ impl Viewer {
             }
             Some(picture.clone())
         })
+    }
+
+    /// Waits until the viewer shows `expected` with at least `min` dB, and returns how much
+    /// it was. If that never happens, both pictures stay in the test's folder.
+    pub fn wait_like(&self, expected: &Picture, min: f64, deadline: Duration) -> Result<f64> {
+        let mut best = f64::NEG_INFINITY;
+        let what = format!("a picture of {min} dB");
+        let seen = self.wait_picture(deadline, &what, |picture| {
+            best = picture.psnr(expected).unwrap_or(f64::NEG_INFINITY).max(best);
+            best >= min
+        });
+        if let Err(error) = seen {
+            expected.write_ppm(&self.dir.join("expected.ppm"))?;
+            if let Some((picture, _)) = self.latest() {
+                picture.write_ppm(&self.dir.join("seen.ppm"))?;
+            }
+            return Err(error.context(format!("the best picture had {best:.1} dB")));
+        }
+        Ok(best)
     }
 
     /// When each frame was there, decoded (ffmpeg only).
