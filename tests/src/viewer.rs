@@ -56,7 +56,7 @@ impl Viewer {
         wait_for_sdp(sdp)?;
         let mut command = Process::command("ffmpeg");
         command
-            .args(["-nostdin", "-hide_banner", "-loglevel", "repeat+level+info"])
+            .args(["-nostdin", "-nostats", "-hide_banner", "-loglevel", "repeat+level+info"])
             .args(["-protocol_whitelist", "file,udp,rtp", "-fflags", "nobuffer"])
             .args(["-flags", "low_delay", "-reorder_queue_size", "0"])
             // Or ffmpeg guesses at the frame rate for seconds before it shows anything.
@@ -207,7 +207,7 @@ impl Viewer {
             }
             if frames.ended {
                 drop(frames);
-                bail!("the viewer ended without {what}:\n{}", self.process.stderr().text());
+                bail!("the viewer ended without {what}: {:#?}", self.complaints());
             }
             let left = end.saturating_duration_since(Instant::now());
             ensure!(

@@ -83,7 +83,7 @@ fn the_cursor_and_drawing_without_flips_are_seen() {
             for _ in 0..5 {
                 let number: u32 = card.tell("scribble 80")?.parse()?;
                 // ffmpeg shows a frame when the next one begins: here that is the next IDR.
-            viewer.wait_picture(SOON, "what was drawn", |picture| {
+                viewer.wait_picture(SOON, "what was drawn", |picture| {
                     read_number(picture).is_ok_and(|n| n == number)
                 })?;
             }
