@@ -9,7 +9,7 @@ const MAX: (u32, u32) = (3840, 2160);
 const MIN: u32 = 16;
 
 /// Quantisers above this show on text; such a frame is worth another one when the screen rests.
-const COARSE: u32 = 24;
+const COARSE: u32 = 28;
 
 /// Below this, OpenH264's rate control does not work as told.
 const MIN_BITRATE: u32 = 100_000;
