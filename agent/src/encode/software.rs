@@ -13,8 +13,10 @@ const COARSE: u32 = 28;
 
 /// Below this, OpenH264's rate control does not work as told.
 const MIN_BITRATE: u32 = 100_000;
-/// Above this, its sums overflow.
-const MAX_BITRATE: u32 = 400_000_000;
+/// What the highest level allows (ITU-T H.264, table A-1).
+const MAX_BITRATE: u32 = 240_000_000;
+/// OpenH264 takes no higher rate as its target; frames may come faster all the same.
+const MAX_FPS: u16 = 60;
 
 /// The encoder for one picture size.
 pub struct Software {
@@ -82,5 +84,5 @@ impl Software {
 
 fn clamped(tuning: Tuning) -> Tuning {
     let bitrate = tuning.bitrate.0.clamp(MIN_BITRATE, MAX_BITRATE);
-    Tuning { bitrate: transom_protocol::BitRate(bitrate), fps: tuning.fps.clamp(1, 240) }
+    Tuning { bitrate: transom_protocol::BitRate(bitrate), fps: tuning.fps.clamp(1, MAX_FPS) }
 }
