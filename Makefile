@@ -28,10 +28,10 @@ run: setup-run image ## boots the guest, relays its screen, says how to watch
 
 .PHONY: test
 test: setup-test image ## unit tests, then machine tests in real guests
-	@echo "test [1/4] unit tests"
-	cargo test --locked --workspace --exclude transom-tests
-	@echo "test [2/4] every fuzz target, briefly; every benchmark, once"
-	$(MAKE) --no-print-directory fuzz-brief bench-once
+	@echo "test [1/4] unit tests, and every fuzz target briefly"
+	cargo test --release --locked --workspace --exclude transom-tests
+	@echo "test [2/4] every benchmark, once"
+	$(MAKE) --no-print-directory bench-once
 	@echo "test [3/4] kernel and helpers of the fast test guests"
 	tests/uml/build-kernel
 	cargo build --release --locked -p transom-tests
@@ -41,7 +41,7 @@ test: setup-test image ## unit tests, then machine tests in real guests
 .PHONY: lint
 lint: setup-build ## formatting and clippy, warnings are errors
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 
 .PHONY: bench
 bench: setup-build ## micro-benchmarks of the hot paths
@@ -49,19 +49,15 @@ bench: setup-build ## micro-benchmarks of the hot paths
 
 .PHONY: bench-once
 bench-once:
-	cargo test --locked --workspace --exclude transom-tests --benches
+	cargo test --release --locked --workspace --exclude transom-tests --benches
 
 .PHONY: fuzz
 fuzz: setup-build ## every fuzz target for SECONDS_TO_FUZZ (60) seconds
 	fuzz/run $(SECONDS_TO_FUZZ)
 
-.PHONY: fuzz-brief
-fuzz-brief:
-	cargo test --locked --manifest-path fuzz/Cargo.toml
-
 .PHONY: clean
 clean: ## removes all that was built here; the cache in ~/.cache/transom stays
-	rm -rf target build dist fuzz/target
+	rm -rf target build dist
 
 .PHONY: setup-build setup-image setup-run setup-test
 setup-build setup-image setup-run setup-test: setup-%:
