@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+mod tell;
+
 use tokio::time::{sleep, sleep_until, timeout};
 use transom_protocol::{
     BitRate, Role, SessionId,
@@ -24,7 +26,7 @@ use crate::{
     link::{Link, LinkError},
     session::{AccessUnit, Event, Session, SessionError},
     stats::Collector,
-    status::{AgentFigures, ClockFigures, Drops, Figures, State, Status, no_picture},
+    status::{State, Status},
     video::{Passage, Video},
 };
 
@@ -259,7 +261,7 @@ impl Relay {
             link = self.open(Role::MEDIA, session) => link?,
         };
         self.failures = 0;
-        self.tell_state();
+        self.next_status = Instant::now() + STATUS_INTERVAL;
         let guest = self.config.guest.clone();
         let link = |why: LinkError| RelayError::Link { guest: guest.clone(), why };
         loop {
@@ -289,6 +291,7 @@ impl Relay {
             }
             if now >= self.next_status {
                 self.next_status = now + STATUS_INTERVAL;
+                self.tell_state(true);
                 self.tell_figures(session, now);
             }
             session.poll_request(now, &mut control.outbox).map_err(|e| link(e.into()))?;
@@ -315,26 +318,18 @@ impl Relay {
         match event {
             Event::Display(state) => {
                 self.display = Some(state);
-                self.tell_state();
+                self.tell_state(false);
             }
             Event::StreamStart(format) => {
                 self.format = Some(format);
-                self.tell_state();
+                self.tell_state(false);
             }
             Event::StreamStop => {
                 self.format = None;
-                self.tell_state();
+                self.tell_state(false);
             }
             Event::AccessUnit(unit) => self.handle_unit(session, &unit).await,
-            Event::Report(report) => {
-                let now = Instant::now();
-                self.cpu_percent = self.report.and_then(|(then, before)| {
-                    let spent = report.cpu.checked_sub(before.cpu)? as f64;
-                    let passed = now.saturating_duration_since(then).as_nanos().max(1) as f64;
-                    Some((spent / passed * 1000.0).round() / 10.0)
-                });
-                self.report = Some((now, report));
-            }
+            Event::Report(report) => self.handle_report(report),
             Event::Goodbye(_) => {} // ends the session before it gets here
         }
     }
@@ -367,55 +362,6 @@ impl Relay {
         let (out, clock) = (session.clock().nanos(now), session.clock().estimate(now));
         self.frames += 1;
         self.collector.add(now, done.bytes, &done.times, done.received, out, clock);
-    }
-
-    fn tell_state(&mut self) {
-        let state = match (&self.display, self.format) {
-            (Some(state), format) => match (no_picture(state), format) {
-                (Some(words), _) => State::NoPicture(words),
-                (None, Some(VideoFormat { width, height, .. })) => {
-                    State::Streaming { width, height }
-                }
-                (None, None) => State::NoPicture("the first one is on its way".into()),
-            },
-            (None, Some(VideoFormat { width, height, .. })) => State::Streaming { width, height },
-            (None, None) => State::NoPicture("the agent has not said yet what it sees".into()),
-        };
-        self.status.state(state);
-    }
-
-    fn tell_figures(&mut self, session: &Session, now: Instant) {
-        let Some(VideoFormat { width, height, .. }) = self.format else { return };
-        let report = self.report.map(|(_, report)| report);
-        let guest = report.unwrap_or_default();
-        let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
-        let figures = Figures {
-            width,
-            height,
-            stats: self.collector.stats(now),
-            frames: self.frames,
-            drops: Drops {
-                slow_host: guest.dropped_slow_host,
-                capture_errors: guest.capture_errors,
-                encode_errors: guest.encode_errors,
-                before_idr: self.skipped + session.skipped(),
-                rtp_packets: self.video.dropped(),
-            },
-            clock: session.clock().estimate(now).map(|clock| ClockFigures {
-                offset_us: clock.offset / 1000,
-                uncertainty_us: micros(clock.uncertainty),
-                round_trip_us: micros(clock.round_trip),
-            }),
-            agent: report.map(|report| AgentFigures {
-                seen: report.seen,
-                encoded: report.encoded,
-                sent: report.sent,
-                cpu_ns: report.cpu,
-                cpu_percent: self.cpu_percent,
-                resident_bytes: report.resident,
-            }),
-        };
-        self.status.figures(now, &figures);
     }
 }
 

@@ -34,6 +34,13 @@ pub const HEADER: usize = 12;
 /// Longest RTP packet that fits everywhere: what QUIC counts on too, below any tunnel's MTU.
 pub const DEFAULT_PACKET: usize = 1200;
 
+/// Timestamps of pictures are multiples of so many ticks, 2.1 ms. With finer ones ffmpeg takes the
+/// first pictures for a steady frame rate, counts in whole frames from there on, and complains of
+/// "non monotonically increasing dts" whenever two pictures fall into one. From 181 ticks on it
+/// counts in their greatest common divisor, hence exactly; 193 is a prime of which no usual frame
+/// interval is close to a multiple, so that the divisor shows within the first pictures.
+const STAMP_STEP: u32 = 193;
+
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
 const FU_START: u8 = 0x80;
@@ -200,11 +207,13 @@ impl Packetizer {
     /// The timestamp of a picture; later than that of the one before, even when the clock's
     /// estimate has moved back a little since.
     fn stamp(&mut self, taken: i64) -> u32 {
-        let stamp = self.timestamp_at(taken);
+        let step = i128::from(STAMP_STEP);
+        let steps = (ticks(taken) + step / 2).div_euclid(step);
+        let stamp = self.base.wrapping_add((steps * step) as u32);
         let stamp = match self.last {
             // In the half behind `last`: not later.
             Some(last) if stamp.wrapping_sub(last).wrapping_sub(1) >= 1 << 31 => {
-                last.wrapping_add(1)
+                last.wrapping_add(STAMP_STEP)
             }
             _ => stamp,
         };
@@ -214,8 +223,7 @@ impl Packetizer {
 
     /// The RTP timestamp of a time in nanoseconds of the host's clock.
     pub fn timestamp_at(&self, nanos: i64) -> u32 {
-        let ticks = i128::from(nanos) * i128::from(CLOCK_RATE) / 1_000_000_000;
-        self.base.wrapping_add(ticks as u32)
+        self.base.wrapping_add(ticks(nanos) as u32)
     }
 
     /// Who sends this stream.
@@ -227,6 +235,10 @@ impl Packetizer {
     pub fn sent(&self) -> (u32, u32) {
         (self.packets, self.octets)
     }
+}
+
+fn ticks(nanos: i64) -> i128 {
+    i128::from(nanos) * i128::from(CLOCK_RATE) / 1_000_000_000
 }
 
 #[cfg(test)]
@@ -252,7 +264,7 @@ mod tests {
         ) {
             // A body without zeros holds no start code by chance.
             let mut packetizer = Packetizer::new(7, sequence, 0, max);
-            let packets = packetizer.packetize(&annex_b(&units), 1_000_000);
+            let packets = packetizer.packetize(&annex_b(&units), 2_000_000);
             prop_assert!(packets.iter().all(|p| p.len() <= max));
             prop_assert_eq!(packetizer.sent().0 as usize, packets.len());
             let markers: Vec<_> = packets.iter().map(|p| p[1] >> 7).collect();
@@ -260,7 +272,7 @@ mod tests {
             prop_assert_eq!(markers.last(), Some(&1));
             for (i, packet) in packets.iter().enumerate() {
                 prop_assert_eq!(u16::from_be_bytes([packet[2], packet[3]]), sequence.wrapping_add(i as u16));
-                prop_assert_eq!(&packet[4..12], &[0, 0, 0, 90, 0, 0, 0, 7]);
+                prop_assert_eq!(&packet[4..12], &[0, 0, 0, STAMP_STEP as u8, 0, 0, 0, 7]);
             }
             prop_assert_eq!(depacketize(packets.iter()), units);
         }
@@ -302,10 +314,22 @@ mod tests {
 
     #[test]
     fn timestamps_rise_even_when_the_clock_steps_back_or_wraps() {
-        let mut packetizer = Packetizer::new(1, 0, u32::MAX - 100, 100);
-        assert_eq!(packetizer.stamp(1_000_000_000), 90_000 - 101);
-        assert_eq!(packetizer.stamp(999_000_000), 90_000 - 100);
-        assert_eq!(packetizer.stamp(2_000_000_000), 180_000 - 101);
-        assert_eq!(packetizer.timestamp_at(-1_000_000_000), u32::MAX - 100 - 90_000);
+        let base = u32::MAX - 100;
+        let mut packetizer = Packetizer::new(1, 0, base, 100);
+        let first = packetizer.stamp(1_000_000_000);
+        assert_eq!(packetizer.stamp(999_000_000), first.wrapping_add(STAMP_STEP));
+        assert_eq!(packetizer.stamp(1_000_000_001), first.wrapping_add(2 * STAMP_STEP));
+        assert_eq!(packetizer.timestamp_at(-1_000_000_000), base - 90_000);
+    }
+
+    #[test]
+    fn timestamps_are_steps_close_to_the_truth() {
+        let mut packetizer = Packetizer::new(1, 0, 1000, 100);
+        for i in 1..10_000 {
+            let taken = i * 16_683_350 - 50_000_000;
+            let (stamp, truth) = (packetizer.stamp(taken), packetizer.timestamp_at(taken));
+            assert_eq!(i64::from(stamp.wrapping_sub(1000) as i32) % i64::from(STAMP_STEP), 0);
+            assert!((stamp.wrapping_sub(truth) as i32).unsigned_abs() <= STAMP_STEP / 2 + 1);
+        }
     }
 }

@@ -190,7 +190,10 @@ impl Peer {
                 HostControl::Ping { id, sent } => {
                     let now = self.now();
                     let pong = GuestControl::Pong { id, host_sent: sent, received: now, sent: now };
-                    self.send_control(&pong);
+                    // A relay that says goodbye does not wait for it.
+                    let mut bytes = Vec::new();
+                    wire::encode(&pong, 0, &mut bytes);
+                    let _ = self.stream.write_all(&bytes);
                 }
                 other => return Some(other),
             }
