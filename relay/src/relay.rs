@@ -13,8 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-mod tell;
-
 use tokio::time::{sleep, sleep_until, timeout};
 use transom_protocol::{
     BitRate, Role, SessionId,
@@ -29,6 +27,8 @@ use crate::{
     status::{State, Status},
     video::{Passage, Video},
 };
+
+mod tell;
 
 /// First pause after a lost connection, and the longest. A booting guest is looked at every two
 /// seconds, which costs it nothing.
