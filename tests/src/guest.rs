@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::picture::Picture;
 use crate::process::Process;
+use crate::qemu::{Accelerator, Qemu};
 use crate::qmp::Qmp;
 use crate::run::Test;
 use crate::shell::{Output, Shell};
@@ -47,6 +48,10 @@ pub(crate) enum Machine {
         qmp: Qmp,
         /// The number of the guest on `/dev/vhost-vsock`, if that is in use.
         cid: Option<u32>,
+        /// How it was started.
+        plan: Qemu,
+        /// With what.
+        accelerator: Accelerator,
     },
 }
 
@@ -128,14 +133,28 @@ impl Guest {
         Picture::read_ppm(&path)
     }
 
-    /// Pulls the reset line and waits until the shell is back (QEMU only).
-    pub fn reset(&mut self) -> Result<()> {
-        let mark = self.shell.mark();
-        let Machine::Qemu { qmp, .. } = &mut self.machine else {
-            bail!("user-mode Linux has no reset line: boot another guest");
+    /// Has the guest reboot itself and waits until its shell is back (QEMU only).
+    ///
+    /// The machine is a new one then, with the same sockets: a guest that resets while a
+    /// host talks to it leaves vhost-device-vsock 0.3 without its worker thread, which
+    /// ends at the first event that finds no queues.
+    pub fn reboot(&mut self) -> Result<()> {
+        // The shell ends before the command does.
+        let _ = self.sh("systemctl reboot", Duration::from_secs(1));
+        self.process().wait(BOOT_DEADLINE).context("the guest does not go down")?;
+        self.power_cycle()
+    }
+
+    /// Pulls the plug, plugs it in again, and waits until the shell is back (QEMU only).
+    pub fn power_cycle(&mut self) -> Result<()> {
+        let Machine::Qemu { process, plan, accelerator, .. } = &mut self.machine else {
+            bail!("user-mode Linux has no plug: boot another guest");
         };
-        qmp.run("system_reset", "{}")?;
-        self.shell.wait_ready(mark, BOOT_DEADLINE)
+        process.kill();
+        let (plan, accelerator) = (plan.clone(), *accelerator);
+        self.vsock = None;
+        *self = plan.boot_again(accelerator)?;
+        Ok(())
     }
 
     /// The process that runs the guest.

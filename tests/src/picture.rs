@@ -40,7 +40,8 @@ impl Picture {
         Self::from_fn(width, height, |dx, dy| self.at(x + dx, y + dy))
     }
 
-    /// Reads a binary PPM (P6, 8 bits).
+    /// Reads a binary PPM (P6, 8 bits), also with rows that QEMU has filled up to a
+    /// multiple of four bytes, which the format does not know.
     pub fn read_ppm(path: &Path) -> Result<Self> {
         let bytes =
             std::fs::read(path).with_context(|| format!("no picture {}", path.display()))?;
@@ -59,9 +60,12 @@ impl Picture {
             rest = &rest[end + 1..];
         }
         ensure!(words[0] == "P6" && words[3] == "255", "unknown header {words:?}");
-        let (width, height) = (words[1].parse()?, words[2].parse()?);
-        ensure!(rest.len() == width * height * 3, "{} bytes of {width}x{height}", rest.len());
-        Ok(Self { width, height, rgb: rest.to_vec() })
+        let (width, height): (usize, usize) = (words[1].parse()?, words[2].parse()?);
+        let row = width * 3;
+        let stride = if rest.len() == row * height { row } else { row.next_multiple_of(4) };
+        ensure!(rest.len() == stride * height, "{} bytes of {width}x{height}", rest.len());
+        let rgb = rest.chunks_exact(stride).flat_map(|line| &line[..row]).copied().collect();
+        Ok(Self { width, height, rgb })
     }
 
     /// Writes a binary PPM.

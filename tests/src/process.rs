@@ -22,6 +22,7 @@ pub struct Process {
     name: String,
     child: Child,
     group: Pid,
+    killed: bool,
     stderr: Transcript,
     test: Test,
 }
@@ -47,7 +48,7 @@ impl Process {
         let group = Pid::from_raw(child.id().cast_signed());
         test.watch_over(group);
         let stderr = Transcript::of(stderr, &log)?;
-        Ok(Self { name: name.into(), child, group, stderr, test: test.clone() })
+        Ok(Self { name: name.into(), child, group, killed: false, stderr, test: test.clone() })
     }
 
     /// Its process id, which is also the id of its group.
@@ -91,6 +92,10 @@ impl Process {
 
     /// Kills the whole group and waits for the process.
     pub fn kill(&mut self) {
+        if std::mem::replace(&mut self.killed, true) {
+            // The number may belong to somebody else by now.
+            return;
+        }
         let _ = killpg(self.group, Signal::SIGKILL);
         let _ = self.child.wait();
         self.test.forget(self.group);

@@ -62,23 +62,25 @@ pub enum Display {
 }
 
 /// What a QEMU guest shall be like.
-pub struct Qemu<'a> {
-    test: &'a Test,
+#[derive(Clone)]
+pub struct Qemu {
+    test: Test,
     name: String,
     display: Display,
+    disks: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Accelerator {
+pub(crate) enum Accelerator {
     Kvm,
     Emulation,
 }
 
-impl<'a> Qemu<'a> {
+impl Qemu {
     /// Two processors, 1 GB, virtio-gpu at 1280x720.
-    pub fn new(test: &'a Test) -> Self {
+    pub fn new(test: &Test) -> Self {
         let display = Display::VirtioGpu { width: 1280, height: 720 };
-        Self { test, name: "guest".into(), display }
+        Self { test: test.clone(), name: "guest".into(), display, disks: Vec::new() }
     }
 
     /// The display to boot with.
@@ -87,10 +89,23 @@ impl<'a> Qemu<'a> {
         self
     }
 
+    /// A further disk, read-only: `/dev/vdb` and so on.
+    pub fn disk(mut self, raw: &Path) -> Self {
+        self.disks.push(raw.into());
+        self
+    }
+
+    /// Where a relay will find the guest, known before it boots.
+    pub fn address(&self) -> String {
+        match vhost_cid() {
+            Some(cid) => format!("vsock:{cid}"),
+            None => format!("unix:{}", VsockDevice::hybrid_of(&self.test, &self.name).display()),
+        }
+    }
+
     /// Boots, once more if it never comes up, and returns when its root shell answers.
     pub fn boot(self) -> Result<Guest> {
-        let image = project_dir().join("dist/transom.vhdx");
-        ensure!(image.exists(), "no image at {}: run `make image`", image.display());
+        let image = image()?;
         let verdict = Path::new("/dev/kvm").exists().then(KvmVerdict::read).transpose()?;
         let accelerator = match verdict {
             Some(KvmVerdict { works: None, file }) => {
@@ -111,14 +126,19 @@ impl<'a> Qemu<'a> {
         })
     }
 
+    /// Boots the same machine again, after the old one is gone.
+    pub(crate) fn boot_again(&self, accelerator: Accelerator) -> Result<Guest> {
+        self.boot_once(&image()?, accelerator)
+    }
+
     fn boot_once(&self, image: &Path, accelerator: Accelerator) -> Result<Guest> {
-        let (test, name) = (self.test, &self.name);
+        let (test, name) = (&self.test, &self.name);
         let variables = test.socket(&format!("{name}.efivars"));
         std::fs::copy(FIRMWARE_VARIABLES, &variables)
             .context("no UEFI firmware: apt-get install ovmf")?;
         let shell_socket = test.socket(&format!("{name}.shell"));
         let monitor_socket = test.socket(&format!("{name}.qmp"));
-        let cid = usable_vhost_vsock().then(|| 0x1_0000 + std::process::id());
+        let cid = vhost_cid();
         let vsock = if cid.is_none() { Some(VsockDevice::start(test, name)?) } else { None };
 
         let mut command = Process::command("qemu-system-x86_64");
@@ -128,6 +148,8 @@ impl<'a> Qemu<'a> {
             Accelerator::Emulation => command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),
         };
         command
+            // A guest that reboots ends QEMU, and is started again: see `Guest::reboot`.
+            .args(["-action", "reboot=shutdown"])
             .args(["-machine", "q35", "-smp", "2", "-m", &MEMORY_MB.to_string()])
             // Shared, so that the vsock daemon reaches the guest's memory.
             .arg("-object")
@@ -140,6 +162,11 @@ impl<'a> Qemu<'a> {
             .arg("-drive")
             .arg(format!("if=none,id=disk,format=vhdx,snapshot=on,file={}", image.display()))
             .args(["-device", "virtio-blk-pci,drive=disk"])
+            .args(self.disks.iter().enumerate().flat_map(|(n, disk)| {
+                let drive = "if=none,format=raw,readonly=on";
+                let drive = format!("{drive},id=disk{n},file={}", disk.display());
+                ["-drive".into(), drive, "-device".into(), format!("virtio-blk-pci,drive=disk{n}")]
+            }))
             .args(["-device", &self.display.device(), "-device", "virtio-rng-pci"])
             .args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"])
             .arg("-chardev")
@@ -173,14 +200,14 @@ impl<'a> Qemu<'a> {
                 console.wait("Linux version", KVM_DEADLINE)?;
             }
             let shell = Shell::on(shell, shell_text);
-            shell.wait_ready(0, BOOT_DEADLINE)?;
+            shell.wait_ready(BOOT_DEADLINE)?;
             Ok((shell, qmp))
         })();
         let (shell, qmp) = up.map_err(|error: anyhow::Error| {
             let said = process.stderr().text();
             if said.is_empty() { error } else { error.context(said.trim().to_owned()) }
         })?;
-        let machine = Machine::Qemu { process, qmp, cid };
+        let machine = Machine::Qemu { process, qmp, cid, accelerator, plan: self.clone() };
         Ok(Guest::new(test, name, machine, vsock, shell, console))
     }
 }
@@ -195,6 +222,12 @@ impl Display {
             Self::Bochs { width, height } => format!("bochs-display,xres={width},yres={height}"),
         }
     }
+}
+
+fn image() -> Result<PathBuf> {
+    let image = project_dir().join("dist/transom.vhdx");
+    ensure!(image.exists(), "no image at {}: run `make image`", image.display());
+    Ok(image)
 }
 
 /// Whether KVM boots this kernel, found out once per boot of the host.
@@ -212,8 +245,10 @@ impl KvmVerdict {
     }
 }
 
-fn usable_vhost_vsock() -> bool {
-    std::fs::File::options().read(true).write(true).open("/dev/vhost-vsock").is_ok()
+/// The guest's number where the host's kernel has vsock.
+fn vhost_cid() -> Option<u32> {
+    let device = std::fs::File::options().read(true).write(true).open("/dev/vhost-vsock");
+    device.is_ok().then(|| 0x1_0000 + std::process::id())
 }
 
 fn credential(name: &str, content: &str) -> [String; 2] {

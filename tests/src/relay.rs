@@ -27,12 +27,22 @@ impl Relay {
         Self::start_at(test, &guest.address(), free_udp_port()?)
     }
 
+    /// Relays `guest` to a free port of this host and tells of every frame in its log.
+    pub fn start_tracing(test: &Test, guest: &Guest) -> Result<Self> {
+        let mut command = Self::command();
+        command.env("RUST_LOG", "info,transom_relay::relay=trace");
+        Self::start_command(test, command, &guest.address(), free_udp_port()?)
+    }
+
     /// Relays whatever is at `address` to `port` of this host.
     pub fn start_at(test: &Test, address: &str, port: u16) -> Result<Self> {
+        Self::start_command(test, Self::command(), address, port)
+    }
+
+    fn start_command(test: &Test, mut command: Command, address: &str, port: u16) -> Result<Self> {
         let sdp = test.dir().join(format!("{port}.sdp"));
         // A viewer waits for the file: one of an earlier relay must not deceive it.
         let _ = std::fs::remove_file(&sdp);
-        let mut command = Self::command();
         command.args(["relay", address, "--json", "--rtp"]);
         command.arg(format!("udp://127.0.0.1:{port}")).arg("--sdp").arg(&sdp);
         let mut process =

@@ -38,14 +38,9 @@ impl Shell {
         Self { input: Mutex::new((Box::new(input), 0)), output }
     }
 
-    /// A mark for [`Shell::wait_ready`].
-    pub(crate) fn mark(&self) -> usize {
-        self.output.len()
-    }
-
-    /// Waits until a shell has said, after the mark, that it waits for commands.
-    pub(crate) fn wait_ready(&self, mark: usize, deadline: Duration) -> Result<()> {
-        self.output.wait_from(mark, deadline, READY, |text| text.contains(READY).then_some(()))
+    /// Waits until the shell says that it waits for commands.
+    pub(crate) fn wait_ready(&self, deadline: Duration) -> Result<()> {
+        self.output.wait(READY, deadline)
     }
 
     /// Runs `command`, which may span lines, and waits for its end.

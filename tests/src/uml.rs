@@ -98,7 +98,7 @@ impl<'a> Uml<'a> {
         let output = Transcript::of(output, &test.dir().join(format!("{name}-shell.log")))?;
         let shell = Shell::on(input, output);
         shell
-            .wait_ready(0, BOOT_DEADLINE)
+            .wait_ready(BOOT_DEADLINE)
             .with_context(|| format!("the kernel said:\n{}", tail(&process.stderr().text())))?;
         let console = process.stderr().clone();
         let guest = Guest::new(test, name, Machine::Uml { process }, Some(vsock), shell, console);

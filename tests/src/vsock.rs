@@ -28,7 +28,7 @@ impl VsockDevice {
     /// Starts the daemon; `name` keeps the sockets of several guests of a test apart.
     pub(crate) fn start(test: &Test, name: &str) -> Result<Self> {
         let device = test.socket(&format!("{name}.device"));
-        let hybrid = test.socket(&format!("{name}.vsock"));
+        let hybrid = Self::hybrid_of(test, name);
         // Left by a daemon that was killed; it would refuse to bind.
         let _ = std::fs::remove_file(&device);
         let _ = std::fs::remove_file(&hybrid);
@@ -54,6 +54,11 @@ impl VsockDevice {
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(this)
+    }
+
+    /// Where the socket for clients on the host will be.
+    pub(crate) fn hybrid_of(test: &Test, name: &str) -> PathBuf {
+        test.socket(&format!("{name}.vsock"))
     }
 
     /// The socket for the machine.

@@ -100,7 +100,7 @@ fn the_image_boots_with_a_root_shell() {
         );
         let picture = guest.screendump()?;
         ensure!((picture.width, picture.height) == (1280, 720), "{picture:?}");
-        guest.reset()?;
+        guest.power_cycle()?;
         guest.run("true")?;
         println!("and again after {:?}", started.elapsed());
         Ok(())

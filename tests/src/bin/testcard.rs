@@ -10,6 +10,7 @@
 //! | `mode WxH FORMAT [EXTRA]` | sets the mode; rows are EXTRA pixels longer than shown |
 //! | `still SEED` | flips to the picture of that seed |
 //! | `animate screen\|box` | flips every vblank, until the next order |
+//! | `type N` | flips to the same picture with an N×N box in it |
 //! | `scribble N` | draws an N×N box in the front buffer, without a flip |
 //! | `cursor X Y` / `cursor off` | shows a 64×64 cursor there |
 //! | `flips FILE` | writes number and time of each flip so far, and forgets them |
@@ -254,6 +255,16 @@ impl Screen {
                 self.flip()?;
             }
             ["animate", what] => self.start(what)?,
+            ["type", edge] => {
+                let edge = edge.parse()?;
+                self.number += 1;
+                let (number, shade) = (self.number, (self.number * 40 % 256) as u8);
+                let [front, back] = &mut self.canvases[..] else { bail!("no mode is set") };
+                back.map.copy_from_slice(&front.map);
+                back.fill((96, 96), (edge, edge), [shade, 255 - shade, 128]);
+                stamp(back, number);
+                self.flip()?;
+            }
             ["scribble", edge] => {
                 let edge = edge.parse()?;
                 self.number += 1;

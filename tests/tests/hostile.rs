@@ -1,0 +1,273 @@
+//! Peers that break the rules, on either side: a clear message, nothing else disturbed.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use transom_protocol::message::{GuestHello, HostHello, MAGIC, Refusal, Text};
+use transom_protocol::wire::{Decoder, Limits, decode_hello, encode};
+use transom_protocol::{Capabilities, Role, SessionId, VERSION_MAX, VERSION_MIN};
+use transom_tests::card::read_number;
+use transom_tests::{Guest, Process, Relay, Uml, Viewer, free_udp_port, machine_test};
+
+const LIMIT: Duration = Duration::from_secs(180);
+const SOON: Duration = Duration::from_secs(15);
+/// How much more memory the side under attack may take, in KiB.
+const SLACK: u64 = 4096;
+
+#[test]
+fn the_agent_shrugs_off_bad_hosts() {
+    machine_test("the agent shrugs off bad hosts", LIMIT, |test| {
+        let guest = Uml::new(test).boot()?;
+        guest.start_agent(&[])?;
+        let mut card = guest.testcard()?;
+        card.tell("mode 1280x720 XRGB8888")?;
+        card.tell("animate box")?;
+        let relay = Relay::start(test, &guest)?;
+        let viewer = Viewer::ffmpeg(test, &relay.sdp())?;
+        viewer.wait_frames(60, SOON)?;
+        let (before, files, threads) = guest.agent_usage()?;
+
+        let strange = HostHello { version_min: 900, version_max: 999, ..hello() };
+        let refusal = Refusal::Version { min: VERSION_MIN, max: VERSION_MAX };
+        ensure!(answer(&guest, &strange)? == GuestHello::Refused(refusal), "a strange version");
+        let role = Role(999);
+        let strange = HostHello { role, ..hello() };
+        ensure!(answer(&guest, &strange)? == GuestHello::Refused(Refusal::Role(role)), "a role");
+        let strange = HostHello { role: Role::MEDIA, ..hello() };
+        ensure!(answer(&guest, &strange)? == GuestHello::Refused(Refusal::Session), "media first");
+
+        let mut noise = Noise(1);
+        let mut good = Vec::new();
+        encode(&hello(), 0, &mut good);
+        let mut bad: Vec<Vec<u8>> = vec![
+            // Announces 4 GiB of message, or of bulk.
+            [[0xff; 4], [0; 4]].concat(),
+            [[4, 0, 0, 0], [0xff; 4]].concat(),
+            b"GET / HTTP/1.1\r\nHost: guest\r\n\r\n".to_vec(),
+            [0; 64].to_vec(),
+            // A good hello, then nonsense on the control connection.
+            [&good[..], &noise.bytes(4000)].concat(),
+        ];
+        bad.extend((0..20).map(|_| noise.bytes(3000)));
+        for bytes in &bad {
+            let mut stream = guest.connect_agent()?;
+            // The agent may have closed before it has read all.
+            let _ = stream.write_all(bytes);
+            wait_closed(stream).with_context(|| format!("after {:x?}…", &bytes[..8]))?;
+        }
+        // Truncated: half a hello, then gone.
+        for end in 1..good.len() {
+            guest.connect_agent()?.write_all(&good[..end])?;
+        }
+
+        ensure!(viewer.complaints().is_empty(), "{:#?}", viewer.complaints());
+        undisturbed(&guest, &viewer, "bad frames")?;
+
+        // A host that says nothing is sent away, a hundred of them as well.
+        let silent: Vec<_> = (0..100).map(|_| guest.connect_agent()).collect();
+        let open = silent.iter().filter(|s| s.is_ok()).count();
+        println!("{open} of 100 silent connections were accepted");
+        undisturbed(&guest, &viewer, "a hundred connections")?;
+        let (during, ..) = guest.agent_usage()?;
+        for stream in silent.into_iter().flatten() {
+            wait_closed(stream).context("a silent connection")?;
+        }
+        let (after, files_after, threads_after) = guest.agent_usage()?;
+        println!("resident {before} KiB, {during} with a hundred connections, {after} after all");
+        ensure!(during.max(after) < before + SLACK, "memory: {before}, {during}, {after} KiB");
+        ensure!((files_after, threads_after) == (files, threads), "connections are left over");
+        undisturbed(&guest, &viewer, "all of it")
+    });
+}
+
+#[test]
+fn the_agent_serves_nobody_in_its_own_guest() {
+    machine_test("the agent serves nobody in its own guest", LIMIT, |test| {
+        let guest = Uml::new(test).boot()?;
+        guest.start_agent(&[])?;
+        // vsock:1 is the guest itself, by vsock_loopback.
+        guest.run("timeout -s INT 5 /host/bin/transom relay vsock:1 --json >/host/log/inside 2>&1 || true")?;
+        let said = std::fs::read_to_string(test.dir().join("inside"))?;
+        ensure!(said.contains("\"waiting\""), "the relay inside was served:\n{said}");
+        ensure!(guest.agent_log().contains("WARN"), "the agent must tell:\n{}", guest.agent_log());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_second_agent_says_that_the_port_is_taken() {
+    machine_test("a second agent says that the port is taken", LIMIT, |test| {
+        let guest = Uml::new(test).boot()?;
+        guest.start_agent(&[])?;
+        let second = guest.sh("timeout 10 /host/bin/transom-agent", SOON)?;
+        ensure!(second.status == 1 && second.text.contains("port 29810"), "{second:?}");
+        guest.connect_agent().map(drop)
+    });
+}
+
+#[test]
+fn the_relay_shrugs_off_bad_guests() {
+    machine_test("the relay shrugs off bad guests", LIMIT, |test| {
+        let path = test.socket("bad");
+        let listener = UnixListener::bind(&path)?;
+        let mut relay =
+            Relay::start_at(test, &format!("unix:{}", path.display()), free_udp_port()?)?;
+        let mut noise = Noise(2);
+        let mut welcome = Vec::new();
+        let greeting = GuestHello::Welcome {
+            version: VERSION_MAX,
+            capabilities: Capabilities::H264,
+            boot: [7; 16],
+            software: Text::new("a liar"),
+        };
+        encode(&greeting, 0, &mut welcome);
+        let mut future = Vec::new();
+        encode(&GuestHello::Refused(Refusal::Version { min: 800, max: 900 }), 0, &mut future);
+        let answers: Vec<Vec<u8>> = vec![
+            Vec::new(),
+            b"no\n".to_vec(),
+            vec![b'O'; 10_000],
+            [b"OK 1\n", &[0xff; 8][..]].concat(),
+            [b"OK 1\n", &future[..]].concat(),
+            [b"OK 1\n", &welcome[..welcome.len() / 2]].concat(),
+            [b"OK 1\n", &welcome[..], &[0xff; 4], &[0; 4]].concat(),
+            [b"OK 1\n", &welcome[..], &noise.bytes(100_000)].concat(),
+            [b"OK 1\n", &noise.bytes(100_000)[..]].concat(),
+        ];
+        let before = resident(&relay.process().pid().to_string())?;
+        for (n, answer) in answers.iter().enumerate() {
+            let mark = relay.mark();
+            let (mut stream, _) = listener.accept()?;
+            read_line(&mut stream)?;
+            let _ = stream.write_all(answer);
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let text = relay
+                .wait_from(mark, SOON, "a reason", |line| line["text"].as_str().map(str::to_owned));
+            // The same reason as before is told once only.
+            println!("bad guest {n}: {}", text.unwrap_or_else(|_| "as before".into()));
+            ensure!(relay.process().is_running(), "bad guest {n} ended the relay");
+        }
+        let after = resident(&relay.process().pid().to_string())?;
+        println!("resident {before} KiB, then {after} KiB");
+        ensure!(after < before + SLACK, "the relay grew from {before} to {after} KiB");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_relay_names_what_is_wrong_with_its_command_line() {
+    machine_test("the relay names what is wrong with its command line", LIMIT, |test| {
+        let nowhere = format!("unix:{}", test.socket("nobody").display());
+        let mut relay = Relay::start_at(test, &nowhere, free_udp_port()?)?;
+        let text = relay.wait_state(0, "waiting", SOON)?;
+        ensure!(text.contains("nobody"), "the path is not named: {text}");
+        ensure!(relay.process().is_running(), "a guest may come later");
+        drop(relay);
+
+        let rtp = format!("udp://127.0.0.1:{}", free_udp_port()?);
+        for (args, word) in [
+            (vec!["relay", &nowhere, "--rtp", &rtp, "--sdp", "/nowhere/x.sdp"], "/nowhere"),
+            (vec!["relay", &nowhere, "--rtp", &rtp, "--rtp", &rtp], "share a port"),
+            (vec!["relay", &nowhere, "--rtp", "udp://127.0.0.1:99999"], "99999"),
+            (vec!["relay", "nonsense"], "nonsense"),
+            (vec!["relay", "vsock:x"], "vsock"),
+        ] {
+            let mut command = Relay::command();
+            command.args(&args).stdin(Stdio::null()).stdout(Stdio::null());
+            let mut process = Process::spawn(test, "wrong", &mut command)?;
+            let status = process.wait(SOON).with_context(|| format!("{args:?}"))?;
+            let said = process.stderr().text();
+            ensure!(!status.success(), "{args:?} was taken");
+            process.stderr().wait(word, SOON).with_context(|| format!("{args:?}: {said}"))?;
+            println!("{}", said.lines().next().unwrap_or_default());
+        }
+        Ok(())
+    });
+}
+
+/// The stream goes on, with what is drawn from now on.
+fn undisturbed(guest: &Guest, viewer: &Viewer, after: &str) -> Result<()> {
+    let number = guest.run("echo 'animate box' >&8; read -r answer <&9; echo ${answer#ok }")?;
+    let number: u32 = number.parse()?;
+    viewer
+        .wait_picture(Duration::from_secs(5), "a picture of now", |p| {
+            read_number(p).is_ok_and(|n| n > number)
+        })
+        .with_context(|| format!("after {after}"))
+        .map(drop)
+}
+
+fn hello() -> HostHello {
+    HostHello {
+        magic: MAGIC,
+        version_min: VERSION_MIN,
+        version_max: VERSION_MAX,
+        session: SessionId(4711),
+        role: Role(1000),
+        capabilities: Capabilities::H264,
+        software: Text::new("a machine test"),
+    }
+}
+
+fn answer(guest: &Guest, hello: &HostHello) -> Result<GuestHello> {
+    let mut stream = guest.connect_agent()?;
+    stream.set_read_timeout(Some(SOON))?;
+    let mut bytes = Vec::new();
+    encode(hello, 0, &mut bytes);
+    stream.write_all(&bytes)?;
+    let mut decoder = Decoder::new(Limits::MESSAGES);
+    loop {
+        if let Some(frame) = decoder.poll_frame()? {
+            return Ok(decode_hello(&frame.message)?);
+        }
+        let n = stream.read(decoder.space()).context("no answer to a hello")?;
+        ensure!(n > 0, "closed without an answer to a hello");
+        decoder.advance(n);
+    }
+}
+
+/// The peer has to close by itself.
+fn wait_closed(mut stream: UnixStream) -> Result<()> {
+    stream.set_read_timeout(Some(SOON))?;
+    let end = Instant::now() + SOON;
+    let mut sink = [0; 4096];
+    loop {
+        match stream.read(&mut sink) {
+            Ok(0) => return Ok(()),
+            Ok(_) => ensure!(Instant::now() < end, "still talking after {SOON:?}"),
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => return Ok(()),
+            Err(e) => return Err(e).context("the connection is still open"),
+        }
+    }
+}
+
+fn read_line(stream: &mut UnixStream) -> Result<()> {
+    stream.set_read_timeout(Some(SOON))?;
+    let mut byte = [0];
+    while byte != *b"\n" {
+        stream.read_exact(&mut byte)?;
+    }
+    Ok(())
+}
+
+fn resident(pid: &str) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// Bytes without sense, the same in every run.
+struct Noise(u64);
+
+impl Noise {
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let next = || {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (self.0 >> 33) as u8
+        };
+        std::iter::repeat_with(next).take(count).collect()
+    }
+}
