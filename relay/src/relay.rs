@@ -361,6 +361,15 @@ impl Relay {
         let now = Instant::now();
         let (out, clock) = (session.clock().nanos(now), session.clock().estimate(now));
         self.frames += 1;
+        if let Some(clock) = clock {
+            let (t, received, offset) = (&done.times, done.received, clock.offset);
+            let [seen, converted, encoded, sent] =
+                [t.seen, t.converted, t.encoded, t.sent].map(|t| t.0);
+            // What a recorded run is evaluated from: four guest times, then two of the host.
+            log::trace!(
+                "frame {seen} {converted} {encoded} {sent} {received} {out} offset {offset}"
+            );
+        }
         self.collector.add(now, done.bytes, &done.times, done.received, out, clock);
     }
 }
