@@ -5,11 +5,13 @@
 //! itself. They agree in what comes out: H.264 in Annex B without reordering, one reference, SPS
 //! and PPS before every IDR, an IDR only when asked for.
 
+pub mod screen;
 pub mod software;
 
 use transom_protocol::message::{BitRate, GuestTime};
 
 use crate::capture::Frame;
+use screen::Screen;
 use software::Software;
 
 /// What the stream wants of the encoder; changes take effect with the next frame.
@@ -60,6 +62,8 @@ pub enum EncodeError {
 /// The encoders, in order of preference.
 #[derive(Debug)]
 pub enum Encoder {
+    /// On the CPU, at a cost that follows the damage.
+    Screen(Box<Screen>),
     /// OpenH264 on the CPU.
     Software(Software),
 }
@@ -71,12 +75,22 @@ impl Encoder {
     ///
     /// No encoder takes this size.
     pub fn new(size: (u32, u32), tuning: Tuning) -> Result<Self, EncodeError> {
+        Screen::new(size, tuning).map(|encoder| Self::Screen(Box::new(encoder)))
+    }
+
+    /// OpenH264, for comparison.
+    ///
+    /// # Errors
+    ///
+    /// It does not take this size.
+    pub fn openh264(size: (u32, u32), tuning: Tuning) -> Result<Self, EncodeError> {
         Software::new(size, tuning).map(Self::Software)
     }
 
     /// The size of the pictures that this encoder takes.
     pub fn size(&self) -> (u32, u32) {
         match self {
+            Self::Screen(encoder) => encoder.size(),
             Self::Software(encoder) => encoder.size(),
         }
     }
@@ -88,6 +102,10 @@ impl Encoder {
     /// The encoder is lost.
     pub fn tune(&mut self, tuning: Tuning) -> Result<(), EncodeError> {
         match self {
+            Self::Screen(encoder) => {
+                encoder.tune(tuning);
+                Ok(())
+            }
             Self::Software(encoder) => encoder.tune(tuning),
         }
     }
@@ -99,6 +117,7 @@ impl Encoder {
     /// The encoder is lost.
     pub fn encode(&mut self, request: Request<'_>) -> Result<AccessUnit, EncodeError> {
         match self {
+            Self::Screen(encoder) => encoder.encode(request),
             Self::Software(encoder) => encoder.encode(request),
         }
     }

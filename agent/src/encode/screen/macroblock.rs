@@ -1,0 +1,273 @@
+//! One macroblock: residual to levels, levels to bits, and what a decoder will make of them.
+
+use super::bits::Bits;
+use super::cavlc::{Context, write_block};
+use super::planes::Plane;
+use super::transform::{Quantiser, ZIGZAG, forward, inverse};
+
+/// Positions of the 16 luma blocks in the order of the bitstream, in blocks (figure 6-10).
+pub const LUMA_ORDER: [(usize, usize); 16] = [
+    (0, 0),
+    (1, 0),
+    (0, 1),
+    (1, 1),
+    (2, 0),
+    (3, 0),
+    (2, 1),
+    (3, 1),
+    (0, 2),
+    (1, 2),
+    (0, 3),
+    (1, 3),
+    (2, 2),
+    (3, 2),
+    (2, 3),
+    (3, 3),
+];
+
+/// Numbers of coefficients of a macroblock's blocks, for the contexts of its neighbours: luma in
+/// rows of four, then U and V in rows of two.
+pub type Counts = [u8; 24];
+
+/// The counts of a macroblock and of those to its left and above, where there are any.
+#[derive(Debug, Clone, Copy)]
+pub struct Neighbours<'a> {
+    /// To the left.
+    pub left: Option<&'a Counts>,
+    /// Above.
+    pub above: Option<&'a Counts>,
+}
+
+impl Neighbours<'_> {
+    /// `nC` of a block at (x, y) of a grid of `edge` by `edge` blocks that starts at `base`
+    /// (9.2.1).
+    fn context(self, own: &Counts, base: usize, edge: usize, (x, y): (usize, usize)) -> Context {
+        let at = |counts: &Counts, x: usize, y: usize| counts[base + y * edge + x];
+        let left =
+            if x > 0 { Some(at(own, x - 1, y)) } else { self.left.map(|c| at(c, edge - 1, y)) };
+        let above =
+            if y > 0 { Some(at(own, x, y - 1)) } else { self.above.map(|c| at(c, x, edge - 1)) };
+        Context::Neighbours(match (left, above) {
+            (Some(a), Some(b)) => (a + b).div_ceil(2),
+            (Some(n), None) | (None, Some(n)) => n,
+            (None, None) => 0,
+        })
+    }
+}
+
+/// Levels in scan order.
+type Levels = [i16; 16];
+
+/// The residual of one macroblock in levels.
+#[derive(Debug, Clone)]
+pub struct Residual {
+    /// Intra_16x16 only: the DC levels.
+    luma_dc: Option<Levels>,
+    luma: [Levels; 16],
+    /// Bit n: the n-th luma block in bitstream order has levels.
+    luma_coded: u16,
+    chroma_dc: [[i16; 4]; 2],
+    chroma: [[Levels; 4]; 2],
+    chroma_dc_coded: bool,
+    chroma_ac_coded: bool,
+}
+
+/// Codes the luma of an inter macroblock: `prediction` becomes the reconstruction in `out`.
+pub fn inter_luma(
+    source: &[[u8; 16]; 16],
+    prediction: &[[u8; 16]; 16],
+    quantiser: &Quantiser,
+    residual: &mut Residual,
+    out: &mut Plane,
+    (x, y): (usize, usize),
+) {
+    let mut frame = *prediction;
+    for (index, (bx, by)) in LUMA_ORDER.into_iter().enumerate() {
+        let Some(block) = difference(source, prediction, bx * 4, by * 4, quantiser.dead) else {
+            continue;
+        };
+        let (levels, any) = quantiser.quantise(&forward(&block));
+        if any {
+            residual.luma[index] = ZIGZAG.map(|at| levels[at]);
+            residual.luma_coded |= 1 << index;
+            add(&mut frame, bx * 4, by * 4, &inverse(&quantiser.restore(&levels)));
+        }
+    }
+    out.put(x, y, &frame);
+}
+
+/// Codes the luma of an Intra_16x16 macroblock.
+pub fn intra_luma(
+    source: &[[u8; 16]; 16],
+    prediction: &[[u8; 16]; 16],
+    quantiser: &Quantiser,
+    residual: &mut Residual,
+    out: &mut Plane,
+    (x, y): (usize, usize),
+) {
+    let mut frame = *prediction;
+    let mut blocks = [[0i32; 16]; 16];
+    let mut dc = [0; 16];
+    let mut levels = [[0i16; 16]; 16];
+    for (index, (bx, by)) in LUMA_ORDER.into_iter().enumerate() {
+        if let Some(block) = difference(source, prediction, bx * 4, by * 4, 0) {
+            let mut coefficients = forward(&block);
+            dc[by * 4 + bx] = std::mem::take(&mut coefficients[0]);
+            blocks[index] = coefficients;
+            let (block_levels, any) = quantiser.quantise(&coefficients);
+            levels[index] = block_levels;
+            residual.luma_coded |= u16::from(any) << index;
+            residual.luma[index] = ZIGZAG.map(|at| block_levels[at]);
+        }
+    }
+    let dc_levels = quantiser.quantise_luma_dc(&dc);
+    residual.luma_dc = Some(ZIGZAG.map(|at| dc_levels[at]));
+    let dc = quantiser.restore_luma_dc(&dc_levels);
+    for (index, (bx, by)) in LUMA_ORDER.into_iter().enumerate() {
+        // One coded block makes the AC levels of all be sent; those of the rest are zero anyway.
+        let mut coefficients = quantiser.restore(&levels[index]);
+        coefficients[0] = dc[by * 4 + bx];
+        add(&mut frame, bx * 4, by * 4, &inverse(&coefficients));
+    }
+    out.put(x, y, &frame);
+}
+
+/// Codes one chroma plane, 0 or 1.
+pub fn chroma(
+    plane: usize,
+    source: &[[u8; 8]; 8],
+    prediction: &[[u8; 8]; 8],
+    quantiser: &Quantiser,
+    residual: &mut Residual,
+    out: &mut Plane,
+    (x, y): (usize, usize),
+) {
+    let mut frame = *prediction;
+    let mut dc = [0; 4];
+    let mut levels = [[0i16; 16]; 4];
+    for index in 0..4 {
+        let Some(block) = difference(source, prediction, index % 2 * 4, index / 2 * 4, 0) else {
+            continue;
+        };
+        let mut coefficients = forward(&block);
+        dc[index] = std::mem::take(&mut coefficients[0]);
+        let (block_levels, any) = quantiser.quantise(&coefficients);
+        levels[index] = block_levels;
+        residual.chroma_ac_coded |= any;
+        residual.chroma[plane][index] = ZIGZAG.map(|at| block_levels[at]);
+    }
+    residual.chroma_dc[plane] = quantiser.quantise_chroma_dc(&dc);
+    residual.chroma_dc_coded |= residual.chroma_dc[plane] != [0; 4];
+    let dc = quantiser.restore_chroma_dc(&residual.chroma_dc[plane]);
+    for index in 0..4 {
+        let mut coefficients = quantiser.restore(&levels[index]);
+        coefficients[0] = dc[index];
+        if coefficients != [0; 16] {
+            add(&mut frame, index % 2 * 4, index / 2 * 4, &inverse(&coefficients));
+        }
+    }
+    out.put(x, y, &frame);
+}
+
+/// Source minus prediction of a 4x4 block; `None` if it adds up to no more than `dead`.
+#[inline]
+fn difference<const N: usize>(
+    source: &[[u8; N]; N],
+    prediction: &[[u8; N]; N],
+    x: usize,
+    y: usize,
+    dead: u32,
+) -> Option<[i32; 16]> {
+    let mut block = [0; 16];
+    let mut sum = 0;
+    for row in 0..4 {
+        for column in 0..4 {
+            let value =
+                i32::from(source[y + row][x + column]) - i32::from(prediction[y + row][x + column]);
+            block[row * 4 + column] = value;
+            sum += value.unsigned_abs();
+        }
+    }
+    (sum > dead).then_some(block)
+}
+
+#[inline]
+fn add<const N: usize>(frame: &mut [[u8; N]; N], x: usize, y: usize, residual: &[i32; 16]) {
+    for row in 0..4 {
+        for column in 0..4 {
+            let sample = &mut frame[y + row][x + column];
+            *sample = (i32::from(*sample) + residual[row * 4 + column]).clamp(0, 255) as u8;
+        }
+    }
+}
+
+impl Default for Residual {
+    fn default() -> Self {
+        Self {
+            luma_dc: None,
+            luma: [[0; 16]; 16],
+            luma_coded: 0,
+            chroma_dc: [[0; 4]; 2],
+            chroma: [[[0; 16]; 4]; 2],
+            chroma_dc_coded: false,
+            chroma_ac_coded: false,
+        }
+    }
+}
+
+impl Residual {
+    /// Nothing of it will be sent.
+    pub fn is_empty(&self) -> bool {
+        self.luma_coded == 0 && !self.chroma_dc_coded && !self.chroma_ac_coded
+    }
+
+    /// The chroma part of `coded_block_pattern`: nothing, DC, or both.
+    pub fn chroma_pattern(&self) -> u32 {
+        if self.chroma_ac_coded { 2 } else { u32::from(self.chroma_dc_coded) }
+    }
+
+    /// Whether an Intra_16x16 macroblock sends its AC levels.
+    pub fn has_luma_ac(&self) -> bool {
+        self.luma_coded != 0
+    }
+
+    /// `coded_block_pattern` of an inter macroblock: a bit for each 8x8 of luma, then chroma.
+    pub fn pattern(&self) -> u32 {
+        let luma = (0..4).filter(|quarter| self.luma_coded >> (quarter * 4) & 15 != 0);
+        luma.map(|quarter| 1 << quarter).sum::<u32>() | self.chroma_pattern() << 4
+    }
+
+    /// Writes `residual( )` (7.3.5.3); `counts` is filled in.
+    pub fn write(&self, bits: &mut Bits, neighbours: Neighbours<'_>, counts: &mut Counts) {
+        *counts = [0; 24];
+        if let Some(dc) = &self.luma_dc {
+            write_block(bits, dc, neighbours.context(counts, 0, 4, (0, 0)));
+        }
+        let pattern = if self.luma_dc.is_some() {
+            if self.has_luma_ac() { 15 } else { 0 }
+        } else {
+            self.pattern()
+        };
+        for (index, at) in LUMA_ORDER.into_iter().enumerate() {
+            if pattern >> (index / 4) & 1 != 0 {
+                let context = neighbours.context(counts, 0, 4, at);
+                let first = usize::from(self.luma_dc.is_some());
+                counts[at.1 * 4 + at.0] = write_block(bits, &self.luma[index][first..], context);
+            }
+        }
+        if self.chroma_pattern() > 0 {
+            for dc in &self.chroma_dc {
+                write_block(bits, dc, Context::ChromaDc);
+            }
+        }
+        if self.chroma_pattern() == 2 {
+            for (plane, blocks) in self.chroma.iter().enumerate() {
+                for (index, levels) in blocks.iter().enumerate() {
+                    let base = 16 + plane * 4;
+                    let context = neighbours.context(counts, base, 2, (index % 2, index / 2));
+                    counts[base + index] = write_block(bits, &levels[1..], context);
+                }
+            }
+        }
+    }
+}

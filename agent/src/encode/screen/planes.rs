@@ -1,0 +1,113 @@
+//! Pictures in whole macroblocks: the reconstruction that the next frame refers to.
+
+use crate::picture::Picture;
+
+/// One colour plane.
+#[derive(Debug, Clone)]
+pub struct Plane {
+    /// Samples, rows without gaps.
+    pub data: Vec<u8>,
+    /// Columns, and bytes from one row to the next.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
+
+impl Plane {
+    /// A grey plane.
+    pub fn new(width: usize, height: usize) -> Self {
+        Self { data: vec![128; width * height], width, height }
+    }
+
+    /// `N` samples from a position on.
+    #[inline]
+    pub fn row<const N: usize>(&self, x: usize, y: usize) -> &[u8; N] {
+        self.data[y * self.width + x..].first_chunk().expect("blocks lie inside the plane")
+    }
+
+    /// The same, to write to.
+    #[inline]
+    pub fn row_mut<const N: usize>(&mut self, x: usize, y: usize) -> &mut [u8; N] {
+        let start = y * self.width + x;
+        self.data[start..].first_chunk_mut().expect("blocks lie inside the plane")
+    }
+
+    /// A square block.
+    #[inline]
+    pub fn block<const N: usize>(&self, x: usize, y: usize) -> [[u8; N]; N] {
+        std::array::from_fn(|row| *self.row(x, y + row))
+    }
+
+    /// Writes a square block.
+    #[inline]
+    pub fn put<const N: usize>(&mut self, x: usize, y: usize, block: &[[u8; N]; N]) {
+        for (row, samples) in block.iter().enumerate() {
+            *self.row_mut(x, y + row) = *samples;
+        }
+    }
+}
+
+/// Y, U and V of one frame.
+#[derive(Debug, Clone)]
+pub struct Planes {
+    /// Luma.
+    pub y: Plane,
+    /// Chroma, U and V.
+    pub uv: [Plane; 2],
+}
+
+impl Planes {
+    /// Grey planes of so many macroblocks.
+    pub fn new(columns: usize, rows: usize) -> Self {
+        let chroma = Plane::new(columns * 8, rows * 8);
+        Self { y: Plane::new(columns * 16, rows * 16), uv: [chroma.clone(), chroma] }
+    }
+
+    /// Copies one macroblock from another frame.
+    pub fn copy_macroblock(&mut self, from: &Self, column: usize, row: usize) {
+        self.y.put(column * 16, row * 16, &from.y.block::<16>(column * 16, row * 16));
+        for (to, from) in self.uv.iter_mut().zip(&from.uv) {
+            to.put(column * 8, row * 8, &from.block::<8>(column * 8, row * 8));
+        }
+    }
+}
+
+/// One macroblock of the picture to encode.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Luma.
+    pub y: [[u8; 16]; 16],
+    /// Chroma, U and V.
+    pub uv: [[[u8; 8]; 8]; 2],
+}
+
+impl Source {
+    /// Reads a macroblock; beyond the picture's edges its last row and column go on.
+    pub fn read(picture: &Picture, column: usize, row: usize) -> Self {
+        let (width, height) = (picture.size().0 as usize, picture.size().1 as usize);
+        let ([y, u, v], strides) = (picture.planes(), picture.strides());
+        Self {
+            y: read(y, strides[0], (width, height), column * 16, row * 16),
+            uv: [
+                read(u, strides[1], (width / 2, height / 2), column * 8, row * 8),
+                read(v, strides[2], (width / 2, height / 2), column * 8, row * 8),
+            ],
+        }
+    }
+}
+
+fn read<const N: usize>(
+    plane: &[u8],
+    stride: usize,
+    (width, height): (usize, usize),
+    x: usize,
+    y: usize,
+) -> [[u8; N]; N] {
+    std::array::from_fn(|row| {
+        let line = &plane[(y + row).min(height - 1) * stride..][..width];
+        match line[x..].first_chunk() {
+            Some(samples) => *samples,
+            None => std::array::from_fn(|column| line[(x + column).min(width - 1)]),
+        }
+    })
+}

@@ -1,0 +1,105 @@
+//! How coarse a frame may be: a token bucket, and what frames of its kind have cost.
+
+use std::time::Duration;
+
+/// Finer steps are not seen on a screen, and cost time and bits.
+pub const FINEST: u8 = 24;
+/// Coarser is a mosaic.
+const COARSEST: u8 = 44;
+/// Above this, a picture at rest is worth a refinement.
+pub const REFINED: u8 = 28;
+
+/// An IDR may take the bits of so much time at once: a coarse picture now beats a fine one late.
+const IDR_TIME: Duration = Duration::from_millis(100);
+/// Tokens are saved up for so long at most, or the first frames after a rest would flood the link.
+const BUCKET: Duration = Duration::from_millis(50);
+
+/// Bits that a macroblock takes at [`FINEST`]: first guesses.
+const GUESS_IDR: f64 = 500.0;
+const GUESS_INTER: f64 = 120.0;
+
+/// Plans quantisers for one stream.
+#[derive(Debug)]
+pub struct Rate {
+    bits_per_second: f64,
+    tokens: f64,
+    last: Option<Duration>,
+    idr: f64,
+    inter: f64,
+}
+
+/// A factor of two in bits for every six steps of the quantiser.
+fn saving(qp: u8) -> f64 {
+    2f64.powf(f64::from(qp - FINEST) / 6.0)
+}
+
+impl Rate {
+    /// A full bucket.
+    pub fn new(bits_per_second: u32) -> Self {
+        let bits_per_second = f64::from(bits_per_second);
+        let tokens = bits_per_second * BUCKET.as_secs_f64();
+        Self { bits_per_second, tokens, last: None, idr: GUESS_IDR, inter: GUESS_INTER }
+    }
+
+    /// A new target, from the next frame on.
+    pub fn set(&mut self, bits_per_second: u32) {
+        self.bits_per_second = f64::from(bits_per_second);
+    }
+
+    /// The quantiser for a frame of so many macroblocks at `time`.
+    pub fn plan(&mut self, time: Duration, idr: bool, macroblocks: usize) -> u8 {
+        let cap = self.bits_per_second * BUCKET.as_secs_f64();
+        let passed = self.last.map_or(BUCKET, |last| time.saturating_sub(last));
+        self.last = Some(time);
+        self.tokens = (self.tokens + self.bits_per_second * passed.as_secs_f64()).min(cap);
+        // Even a dry bucket sends something: frames are small where little changed.
+        let budget = if idr {
+            self.bits_per_second * IDR_TIME.as_secs_f64()
+        } else {
+            self.tokens.max(cap / 8.0)
+        };
+        let cost = if idr { self.idr } else { self.inter } * macroblocks as f64;
+        (FINEST..COARSEST).find(|&qp| cost / saving(qp) <= budget).unwrap_or(COARSEST)
+    }
+
+    /// What the frame has cost.
+    pub fn spent(&mut self, idr: bool, macroblocks: usize, qp: u8, bits: usize) {
+        let cap = self.bits_per_second * BUCKET.as_secs_f64();
+        self.tokens = (self.tokens - bits as f64).max(-2.0 * cap);
+        // A handful of macroblocks tells little about whole pictures.
+        if macroblocks >= 40 {
+            let cost = bits as f64 * saving(qp) / macroblocks as f64;
+            let known = if idr { &mut self.idr } else { &mut self.inter };
+            *known = (*known + cost) / 2.0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_costs_more_than_it_may_gets_coarser_and_holds_its_rate() {
+        let mut rate = Rate::new(2_000_000);
+        let (mut total, mut last) = (0.0, 0);
+        for frame in 0..300u32 {
+            last = rate.plan(Duration::from_micros(16_667) * frame, false, 1000);
+            let bits = 200.0 * 1000.0 / saving(last);
+            total += bits;
+            rate.spent(false, 1000, last, bits as usize);
+        }
+        assert!(last > FINEST);
+        assert!((0.7..1.3).contains(&(total / 5.0 / 2_000_000.0)), "{total}");
+    }
+
+    #[test]
+    fn a_quiet_stream_is_as_fine_as_it_gets() {
+        let mut rate = Rate::new(8_000_000);
+        assert!(rate.plan(Duration::ZERO, false, 50) == FINEST);
+        assert!(
+            Rate::new(300_000).plan(Duration::ZERO, true, 3600) > REFINED,
+            "a coarse IDR at once"
+        );
+    }
+}

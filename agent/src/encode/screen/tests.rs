@@ -1,0 +1,146 @@
+//! Bit-exact or not: what a decoder makes of the stream is what the encoder believes it makes.
+
+use openh264::decoder::Decoder;
+use openh264::formats::YUVSource as _;
+use proptest::prelude::*;
+use transom_protocol::{BitRate, GuestTime};
+
+use super::*;
+use crate::capture::Frame;
+use crate::mirror::{Mirror, PixelFormat};
+
+struct Rig {
+    mirror: Mirror,
+    picture: Picture,
+    damage: Damage,
+    screen: Screen,
+    decoder: Decoder,
+    time: u64,
+}
+
+impl Rig {
+    fn new(width: u32, height: u32, bitrate: u32) -> Self {
+        let picture = Picture::new((width, height));
+        let tuning = Tuning { bitrate: BitRate(bitrate), fps: 60 };
+        Self {
+            mirror: Mirror::new(PixelFormat::Bgrx, width, height),
+            screen: Screen::new(picture.size(), tuning).expect("a size in range"),
+            picture,
+            damage: Damage::default(),
+            decoder: Decoder::new().expect("a decoder"),
+            time: 0,
+        }
+    }
+
+    /// Encodes and decodes a picture and compares every sample with the encoder's own belief.
+    fn step(&mut self, pixels: &[u8], idr: bool) -> AccessUnit {
+        self.damage.clear();
+        self.mirror.update(pixels, self.mirror.size().0 as usize * 4, &mut self.damage);
+        self.picture.update(&self.mirror, &self.damage, None);
+        self.time += 16_666_667;
+        let frame = Frame { picture: &self.picture, damage: &self.damage };
+        let unit = self
+            .screen
+            .encode(Request { frame, idr, time: GuestTime(self.time) })
+            .expect("encodes");
+        let decoded =
+            self.decoder.decode(&unit.bytes).expect("decodes").expect("a picture at once");
+        let (width, height) = self.picture.size();
+        let (ys, us, vs) = decoded.strides();
+        let believed = &self.screen.reference;
+        for (plane, data, stride, w, h) in [
+            (&believed.y, decoded.y(), ys, width, height),
+            (&believed.uv[0], decoded.u(), us, width / 2, height / 2),
+            (&believed.uv[1], decoded.v(), vs, width / 2, height / 2),
+        ] {
+            for y in 0..h as usize {
+                let row = &data[y * stride..][..w as usize];
+                assert!(row == &plane.data[y * plane.width..][..w as usize], "row {y} differs");
+            }
+        }
+        unit
+    }
+}
+
+/// Shapes, text-like detail and noise, moved by (dx, dy).
+fn draw(width: u32, height: u32, dx: i32, dy: i32, seed: u32) -> Vec<u8> {
+    let mut pixels = Vec::with_capacity((width * height * 4) as usize);
+    for y in 0..height as i32 {
+        for x in 0..width as i32 {
+            let (u, v) = (x + dx, y + dy);
+            let shape =
+                (u.div_euclid(20) * 7 + v.div_euclid(12) * 13 + seed as i32).rem_euclid(5) * 50;
+            let detail = if (u * 5 + v * 3).rem_euclid(11) < 3 { 40 } else { 0 };
+            pixels.extend(
+                [shape + detail, (u * 2).rem_euclid(200), shape / 2 + (v * 3).rem_euclid(90), 0]
+                    .map(|c| c as u8),
+            );
+        }
+    }
+    pixels
+}
+
+#[test]
+fn motion_scrolls_and_stillness_decode_to_what_was_believed() {
+    let mut rig = Rig::new(200, 152, 20_000_000);
+    assert!(rig.step(&draw(200, 152, 0, 0, 1), true).idr);
+    let mut sizes = Vec::new();
+    for (dx, dy) in
+        [(0, 0), (1, 0), (4, 0), (9, 3), (9, 20), (-7, 21), (-7, 21), (-40, -30), (-41, -31)]
+    {
+        let unit = rig.step(&draw(200, 152, dx, dy, 1), false);
+        assert!(!unit.idr);
+        sizes.push(unit.bytes.len());
+    }
+    assert!(sizes[0] < 20, "an unchanged picture is a few bytes: {sizes:?}");
+}
+
+#[test]
+fn a_coarse_picture_at_rest_gets_fine() {
+    let mut rig = Rig::new(320, 240, 200_000);
+    let pixels = draw(320, 240, 0, 0, 3);
+    let mut unit = rig.step(&pixels, true);
+    assert!(unit.coarse);
+    for _ in 0..200 {
+        rig.time += 100_000_000;
+        unit = rig.step(&pixels, false);
+        if !unit.coarse {
+            break;
+        }
+    }
+    assert!(!unit.coarse, "refined at last");
+}
+
+#[test]
+fn odd_and_small_sizes() {
+    for (width, height) in [(2, 2), (16, 16), (18, 34), (641, 363), (1366, 768)] {
+        let mut rig = Rig::new(width, height, 8_000_000);
+        for step in 0..3 {
+            rig.step(&draw(width, height, step * 5, step, 9), step == 0);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn any_sequence_is_bit_exact(
+        width in 2u32..150, height in 2u32..120, bitrate in 10_000u32..40_000_000,
+        steps in prop::collection::vec((-30i32..30, -30i32..30, 0u32..4, any::<bool>(), 0u32..10), 1..8),
+        noise in any::<u32>(),
+    ) {
+        let mut rig = Rig::new(width, height, bitrate);
+        let mut state = noise | 1;
+        for (dx, dy, seed, noisy, kind) in steps {
+            let mut pixels = draw(width, height, dx, dy, seed);
+            if noisy {
+                let from = pixels.len() / 3;
+                for byte in &mut pixels[from..] {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    *byte = (state >> 24) as u8;
+                }
+            }
+            rig.step(&pixels, kind == 0);
+        }
+    }
+}

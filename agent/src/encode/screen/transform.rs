@@ -1,0 +1,206 @@
+//! The 4x4 integer transform and its quantiser (ITU-T H.264, 8.5; the forward direction is the
+//! usual inverse of it).
+//!
+//! Blocks are 16 values in rows. Forward and back are exact integer arithmetic: what the decoder
+//! will reconstruct is known to the bit.
+
+/// Scan order of a 4x4 block's coefficients (figure 6-6).
+pub const ZIGZAG: [usize; 16] = [0, 1, 4, 8, 5, 2, 3, 6, 9, 12, 13, 10, 7, 11, 14, 15];
+
+/// `LevelScale4x4` without its factor of 16: for positions with both indices even, both odd, and
+/// the rest (8-252 and following).
+const SCALE: [[i32; 3]; 6] =
+    [[10, 16, 13], [11, 18, 14], [13, 20, 16], [14, 23, 18], [16, 25, 20], [18, 29, 23]];
+/// Their reciprocals: 2^21 / (scale · norm of the basis functions).
+const FACTOR: [[i32; 3]; 6] = [
+    [13107, 5243, 8066],
+    [11916, 4660, 7490],
+    [10082, 4194, 6554],
+    [9362, 3647, 5825],
+    [8192, 3355, 5243],
+    [7282, 2893, 4559],
+];
+
+/// Which of the three classes a position is in.
+const CLASS: [usize; 16] = [0, 2, 0, 2, 2, 1, 2, 1, 0, 2, 0, 2, 2, 1, 2, 1];
+
+/// Chroma's quantiser for a luma quantiser of 30 and more (table 8-15).
+const CHROMA: [u8; 22] =
+    [29, 30, 31, 32, 32, 33, 34, 34, 35, 35, 36, 36, 37, 37, 37, 38, 38, 38, 39, 39, 39, 39];
+
+/// All constants of one quantiser.
+#[derive(Debug, Clone)]
+pub struct Quantiser {
+    factor: [i32; 16],
+    scale: [i32; 16],
+    shift: u32,
+    /// Rounding offset: a third of a step for intra, a sixth for inter, where a level that is
+    /// left out is often made good by the next frame.
+    offset: i32,
+    step: u32,
+    /// A 4x4 block whose absolute differences sum up to no more quantises to nothing.
+    pub dead: u32,
+}
+
+impl Quantiser {
+    /// For luma quantiser `qp`, 12 to 51.
+    pub fn luma(qp: u8, intra: bool) -> Self {
+        let (step, class) = (u32::from(qp / 6), usize::from(qp % 6));
+        let shift = 15 + step;
+        let offset = (1 << shift) / if intra { 3 } else { 6 };
+        // No coefficient exceeds four times the sum, at the positions of the smallest factor, nor
+        // twice or once at those of the larger ones; the first bound is the tightest.
+        let dead = ((1 << shift) - offset - 1) / (4 * FACTOR[class][1]);
+        Self {
+            factor: CLASS.map(|c| FACTOR[class][c]),
+            scale: CLASS.map(|c| SCALE[class][c] << step),
+            shift,
+            offset,
+            step,
+            dead: dead as u32,
+        }
+    }
+
+    /// The chroma quantiser that goes with a luma quantiser.
+    pub fn chroma(qp: u8, intra: bool) -> Self {
+        Self::luma(if qp < 30 { qp } else { CHROMA[usize::from(qp) - 30] }, intra)
+    }
+
+    fn level(&self, value: i32, factor: i32, extra: u32) -> i16 {
+        let magnitude = (value.abs() * factor + (self.offset << extra)) >> (self.shift + extra);
+        (if value < 0 { -magnitude } else { magnitude }) as i16
+    }
+
+    /// Levels of all 16 coefficients, in rows; whether any is not zero.
+    pub fn quantise(&self, coefficients: &[i32; 16]) -> ([i16; 16], bool) {
+        let mut levels = [0; 16];
+        let mut any = 0;
+        for i in 0..16 {
+            levels[i] = self.level(coefficients[i], self.factor[i], 0);
+            any |= levels[i];
+        }
+        (levels, any != 0)
+    }
+
+    /// Coefficients of levels, in rows (8.5.12.1).
+    pub fn restore(&self, levels: &[i16; 16]) -> [i32; 16] {
+        let mut coefficients = [0; 16];
+        for i in 0..16 {
+            coefficients[i] = i32::from(levels[i]) * self.scale[i];
+        }
+        coefficients
+    }
+
+    /// Levels of the 16 DC coefficients of an Intra_16x16 macroblock, in rows of blocks.
+    pub fn quantise_luma_dc(&self, dc: &[i32; 16]) -> [i16; 16] {
+        hadamard(dc).map(|value| self.level(value >> 1, self.factor[0], 1))
+    }
+
+    /// And back (8.5.10); quantisers of 12 and more only.
+    pub fn restore_luma_dc(&self, levels: &[i16; 16]) -> [i32; 16] {
+        let scale = self.scale[0] >> self.step;
+        hadamard(&levels.map(i32::from)).map(|value| (value * scale) << (self.step - 2))
+    }
+
+    /// Levels of the four DC coefficients of a chroma plane.
+    pub fn quantise_chroma_dc(&self, dc: &[i32; 4]) -> [i16; 4] {
+        hadamard2(dc).map(|value| self.level(value, self.factor[0], 1))
+    }
+
+    /// And back (8.5.11).
+    pub fn restore_chroma_dc(&self, levels: &[i16; 4]) -> [i32; 4] {
+        hadamard2(&levels.map(i32::from)).map(|value| (value * self.scale[0]) >> 1)
+    }
+}
+
+/// The forward transform.
+#[inline]
+pub fn forward(block: &[i32; 16]) -> [i32; 16] {
+    let mut t = [0; 16];
+    for i in 0..4 {
+        let [a, b, c, d] = [block[4 * i], block[4 * i + 1], block[4 * i + 2], block[4 * i + 3]];
+        let (s, u, m, n) = (a + d, a - d, b + c, b - c);
+        (t[4 * i], t[4 * i + 1], t[4 * i + 2], t[4 * i + 3]) = (s + m, 2 * u + n, s - m, u - 2 * n);
+    }
+    let mut out = [0; 16];
+    for i in 0..4 {
+        let [a, b, c, d] = [t[i], t[4 + i], t[8 + i], t[12 + i]];
+        let (s, u, m, n) = (a + d, a - d, b + c, b - c);
+        (out[i], out[4 + i], out[8 + i], out[12 + i]) = (s + m, 2 * u + n, s - m, u - 2 * n);
+    }
+    out
+}
+
+/// The inverse transform with its rounding (8.5.12.2): the residual.
+#[inline]
+pub fn inverse(c: &[i32; 16]) -> [i32; 16] {
+    let mut t = [0; 16];
+    for i in 0..4 {
+        let [a, b, c, d] = [c[4 * i], c[4 * i + 1], c[4 * i + 2], c[4 * i + 3]];
+        let (e, f, g, h) = (a + c, a - c, (b >> 1) - d, b + (d >> 1));
+        (t[4 * i], t[4 * i + 1], t[4 * i + 2], t[4 * i + 3]) = (e + h, f + g, f - g, e - h);
+    }
+    let mut out = [0; 16];
+    for i in 0..4 {
+        let [a, b, c, d] = [t[i], t[4 + i], t[8 + i], t[12 + i]];
+        let (e, f, g, h) = (a + c, a - c, (b >> 1) - d, b + (d >> 1));
+        out[i] = (e + h + 32) >> 6;
+        out[4 + i] = (f + g + 32) >> 6;
+        out[8 + i] = (f - g + 32) >> 6;
+        out[12 + i] = (e - h + 32) >> 6;
+    }
+    out
+}
+
+fn hadamard(block: &[i32; 16]) -> [i32; 16] {
+    let pass = |v: [i32; 4]| {
+        let [a, b, c, d] = v;
+        let (s, u, m, n) = (a + d, a - d, b + c, b - c);
+        [s + m, u + n, s - m, u - n]
+    };
+    let mut t = [0; 16];
+    for i in 0..4 {
+        let row = pass([block[4 * i], block[4 * i + 1], block[4 * i + 2], block[4 * i + 3]]);
+        t[4 * i..4 * i + 4].copy_from_slice(&row);
+    }
+    let mut out = [0; 16];
+    for i in 0..4 {
+        let column = pass([t[i], t[4 + i], t[8 + i], t[12 + i]]);
+        for (k, value) in column.into_iter().enumerate() {
+            out[4 * k + i] = value;
+        }
+    }
+    out
+}
+
+fn hadamard2(v: &[i32; 4]) -> [i32; 4] {
+    let [a, b, c, d] = *v;
+    [a + b + c + d, a - b + c - d, a + b - c - d, a - b - c + d]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_residual_survives_within_its_step(block in prop::array::uniform16(-255i32..=255), qp in 12u8..=51) {
+            let quantiser = Quantiser::luma(qp, true);
+            let (levels, _) = quantiser.quantise(&forward(&block));
+            let back = inverse(&quantiser.restore(&levels));
+            let step = 0.625 * 2f64.powf(f64::from(qp) / 6.0);
+            for (a, b) in block.iter().zip(back) {
+                prop_assert!(f64::from((a - b).abs()) <= 2.0 * step + 2.0);
+            }
+        }
+
+        #[test]
+        fn a_dead_block_is_really_dead(block in prop::array::uniform16(-6i32..=6), qp in 12u8..=51) {
+            let quantiser = Quantiser::luma(qp, false);
+            let sum: u32 = block.iter().map(|v| v.unsigned_abs()).sum();
+            let (_, any) = quantiser.quantise(&forward(&block));
+            prop_assert!(!any || sum > quantiser.dead);
+        }
+    }
+}
