@@ -8,6 +8,8 @@
 pub mod screen;
 pub mod software;
 
+use std::str::FromStr;
+
 use transom_protocol::message::{BitRate, GuestTime};
 
 use crate::capture::Frame;
@@ -59,7 +61,29 @@ pub enum EncodeError {
     Skipped,
 }
 
-/// The encoders, in order of preference.
+/// Which encoder to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Choice {
+    /// The one whose cost follows the damage.
+    #[default]
+    Screen,
+    /// OpenH264, which has motion in quarters of a sample and pays for every macroblock.
+    OpenH264,
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "screen" => Ok(Self::Screen),
+            "openh264" => Ok(Self::OpenH264),
+            _ => Err(format!("'{text}' is neither 'screen' nor 'openh264'")),
+        }
+    }
+}
+
+/// The encoders.
 #[derive(Debug)]
 pub enum Encoder {
     /// On the CPU, at a cost that follows the damage.
@@ -69,22 +93,18 @@ pub enum Encoder {
 }
 
 impl Encoder {
-    /// The best encoder for pictures of this size.
-    ///
-    /// # Errors
-    ///
-    /// No encoder takes this size.
-    pub fn new(size: (u32, u32), tuning: Tuning) -> Result<Self, EncodeError> {
-        Screen::new(size, tuning).map(|encoder| Self::Screen(Box::new(encoder)))
-    }
-
-    /// OpenH264, for comparison.
+    /// An encoder for pictures of this size.
     ///
     /// # Errors
     ///
     /// It does not take this size.
-    pub fn openh264(size: (u32, u32), tuning: Tuning) -> Result<Self, EncodeError> {
-        Software::new(size, tuning).map(Self::Software)
+    pub fn new(choice: Choice, size: (u32, u32), tuning: Tuning) -> Result<Self, EncodeError> {
+        match choice {
+            Choice::Screen => {
+                Screen::new(size, tuning).map(|screen| Self::Screen(Box::new(screen)))
+            }
+            Choice::OpenH264 => Software::new(size, tuning).map(Self::Software),
+        }
     }
 
     /// The size of the pictures that this encoder takes.

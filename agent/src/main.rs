@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use transom_agent::capture::Capture;
-use transom_agent::encode::Tuning;
+use transom_agent::encode::{Choice, Tuning};
 use transom_agent::hub::Hub;
 use transom_agent::link::{self, Address, Listener};
 use transom_agent::pipeline;
@@ -43,6 +43,9 @@ struct Arguments {
     /// Most frames per second; the host may change it
     #[arg(long, env = "TRANSOM_FPS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=240))]
     fps: u16,
+    /// Encoder: screen, whose cost follows what changes, or openh264
+    #[arg(long, env = "TRANSOM_ENCODER", default_value = "screen", value_name = "NAME")]
+    encoder: Choice,
     /// Watch this card alone, rather than the first that shows something
     #[arg(long, env = "TRANSOM_CARD", value_name = "PATH")]
     card: Option<PathBuf>,
@@ -62,7 +65,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments { listen, port, bitrate, fps, card } = arguments;
+    let Arguments { listen, port, bitrate, fps, encoder, card } = arguments;
     let tuning = Tuning { bitrate: BitRate(bitrate), fps };
     let hub = Arc::new(Hub::new(tuning));
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
@@ -87,7 +90,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         let hub = Arc::clone(&hub);
         thread::Builder::new().name("pipeline".into()).spawn(move || {
             let mut capture = Capture::new(card);
-            let run = AssertUnwindSafe(|| pipeline::run(&hub, &mut capture));
+            let run = AssertUnwindSafe(|| pipeline::run(&hub, &mut capture, encoder));
             // A panic is a bug, and it has been printed; systemd starts a fresh agent.
             if panic::catch_unwind(run).is_err() {
                 std::process::exit(1);

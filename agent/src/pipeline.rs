@@ -14,7 +14,7 @@ use transom_protocol::message::{
 
 use crate::capture::{Capture, Look};
 use crate::clock;
-use crate::encode::{EncodeError, Encoder, Request};
+use crate::encode::{Choice, EncodeError, Encoder, Request};
 use crate::hub::{Hub, MediaItem, Orders, Unit};
 
 /// Nobody watches: only orders wake the pipeline.
@@ -23,12 +23,13 @@ const IDLE: Duration = Duration::from_secs(3600);
 const ENCODER_RETRY: Duration = Duration::from_millis(500);
 /// A coarse picture that rests is refined after this time, …
 const REFINE_AFTER: Duration = Duration::from_millis(60);
-/// … and at most this often.
-const REFINEMENTS: u32 = 8;
+/// … and at most this often: narrow links refine a part at a time.
+const REFINEMENTS: u32 = 64;
 
 /// One viewer's stream.
 struct Live {
     viewer: u64,
+    choice: Choice,
     encoder: Option<Encoder>,
     /// The viewer was told of a stream of this size.
     started: Option<(u32, u32)>,
@@ -40,7 +41,7 @@ struct Live {
 }
 
 /// Runs until the hub stops.
-pub fn run(hub: &Hub, capture: &mut Capture) {
+pub fn run(hub: &Hub, capture: &mut Capture, choice: Choice) {
     let mut live: Option<Live> = None;
     let mut pause = Duration::ZERO;
     loop {
@@ -55,16 +56,17 @@ pub fn run(hub: &Hub, capture: &mut Capture) {
         };
         let live = match &mut live {
             Some(live) if live.viewer == viewer => live,
-            other => other.insert(Live::new(viewer)),
+            other => other.insert(Live::new(viewer, choice)),
         };
         pause = live.step(hub, capture, orders);
     }
 }
 
 impl Live {
-    fn new(viewer: u64) -> Self {
+    fn new(viewer: u64, choice: Choice) -> Self {
         Self {
             viewer,
+            choice,
             encoder: None,
             started: None,
             next: FrameNumber(0),
@@ -146,7 +148,7 @@ impl Live {
         let idr = orders.idr || !self.encoder.as_ref().is_some_and(fits);
         let encoder = match &mut self.encoder {
             Some(encoder) if fits(encoder) => encoder,
-            other => other.insert(Encoder::new(size, orders.tuning)?),
+            other => other.insert(Encoder::new(self.choice, size, orders.tuning)?),
         };
         encoder.tune(orders.tuning)?;
         let unit = encoder.encode(Request { frame, idr, time: seen })?;

@@ -30,7 +30,7 @@ use bits::Bits;
 use macroblock::{Counts, Neighbours, Residual};
 use planes::{Planes, Source};
 use predict::{IntraMode, Search, Vector};
-use rate::{REFINED, Rate};
+use rate::{Purpose, REFINED, Rate};
 use transform::Quantiser;
 
 /// Macroblocks as large as the highest level takes (table A-1).
@@ -146,8 +146,21 @@ impl Screen {
             return Err(EncodeError::Size(width, height));
         }
         let idr = idr || !self.started;
-        let count = self.mark(frame.damage, idr);
-        let qp = self.rate.plan(Duration::from_nanos(time.0), idr, count);
+        let rests = frame.damage.is_empty();
+        let purpose = match (idr, rests) {
+            (true, _) => Purpose::Idr { rests },
+            (false, true) => Purpose::Refinement,
+            (false, false) => Purpose::Change,
+        };
+        let wanted = self.mark(frame.damage, purpose);
+        let (qp, count) = self.rate.plan(Duration::from_nanos(time.0), purpose, wanted);
+        if count < wanted {
+            self.damaged
+                .iter_mut()
+                .filter(|damaged| **damaged)
+                .skip(count)
+                .for_each(|d| *d = false);
+        }
         let steps = Steps::new(qp);
         let mut bytes = Vec::new();
         let mut bits = std::mem::take(&mut self.bits);
@@ -166,7 +179,7 @@ impl Screen {
         {
             *quality = qp;
         }
-        self.rate.spent(idr, count, qp, bits.len());
+        self.rate.spent(purpose, count, qp, bits.len());
         bits.finish(if idr { headers::NAL_IDR } else { headers::NAL_SLICE }, &mut bytes);
         self.bits = bits;
         self.frame_num = self.frame_num.wrapping_add(1);
@@ -175,26 +188,26 @@ impl Screen {
         Ok(AccessUnit { bytes, idr, coarse })
     }
 
-    /// Marks what has to be coded; how much that is. A frame without damage is a refinement of
-    /// what was coded coarsely.
-    fn mark(&mut self, damage: &Damage, idr: bool) -> usize {
-        if idr {
-            self.damaged.fill(true);
-            return self.damaged.len();
-        }
-        if damage.is_empty() {
-            for (damaged, &quality) in self.damaged.iter_mut().zip(&self.quality) {
-                *damaged = quality > REFINED;
+    /// Marks what has to be coded; how much that is.
+    fn mark(&mut self, damage: &Damage, purpose: Purpose) -> usize {
+        let idr = matches!(purpose, Purpose::Idr { .. });
+        self.damaged.fill(idr);
+        match purpose {
+            Purpose::Idr { .. } => {}
+            Purpose::Refinement => {
+                for (damaged, &quality) in self.damaged.iter_mut().zip(&self.quality) {
+                    *damaged = quality > REFINED;
+                }
             }
-        } else {
-            self.damaged.fill(false);
-            for rect in damage.rects() {
-                let (left, top) = (rect.x as usize / 16, rect.y as usize / 16);
-                let right = ((rect.x + rect.width).div_ceil(16) as usize).min(self.columns);
-                let bottom = ((rect.y + rect.height).div_ceil(16) as usize).min(self.rows);
-                for row in top..bottom {
-                    self.damaged[row * self.columns + left.min(right)..row * self.columns + right]
-                        .fill(true);
+            Purpose::Change => {
+                for rect in damage.rects() {
+                    let (left, top) = (rect.x as usize / 16, rect.y as usize / 16);
+                    let right = ((rect.x + rect.width).div_ceil(16) as usize).min(self.columns);
+                    let bottom = ((rect.y + rect.height).div_ceil(16) as usize).min(self.rows);
+                    for row in top..bottom {
+                        let line = row * self.columns;
+                        self.damaged[line + left.min(right)..line + right].fill(true);
+                    }
                 }
             }
         }

@@ -59,7 +59,7 @@ impl Neighbours<'_> {
 type Levels = [i16; 16];
 
 /// The residual of one macroblock in levels.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Residual {
     /// Intra_16x16 only: the DC levels.
     luma_dc: Option<Levels>,
@@ -81,14 +81,13 @@ pub fn inter_luma(
     out: &mut Plane,
     (x, y): (usize, usize),
 ) {
+    let difference = Difference::new(source, prediction);
     let mut frame = *prediction;
     for (index, (bx, by)) in LUMA_ORDER.into_iter().enumerate() {
-        let Some(block) = difference(source, prediction, bx * 4, by * 4, quantiser.dead) else {
-            continue;
-        };
+        let Some(block) = difference.block(bx, by, quantiser.dead) else { continue };
         let (levels, any) = quantiser.quantise(&forward(&block));
         if any {
-            residual.luma[index] = ZIGZAG.map(|at| levels[at]);
+            residual.luma[index] = scan(&levels);
             residual.luma_coded |= 1 << index;
             add(&mut frame, bx * 4, by * 4, &inverse(&quantiser.restore(&levels)));
         }
@@ -105,23 +104,22 @@ pub fn intra_luma(
     out: &mut Plane,
     (x, y): (usize, usize),
 ) {
+    let difference = Difference::new(source, prediction);
     let mut frame = *prediction;
-    let mut blocks = [[0i32; 16]; 16];
     let mut dc = [0; 16];
     let mut levels = [[0i16; 16]; 16];
     for (index, (bx, by)) in LUMA_ORDER.into_iter().enumerate() {
-        if let Some(block) = difference(source, prediction, bx * 4, by * 4, 0) {
+        if let Some(block) = difference.block(bx, by, 0) {
             let mut coefficients = forward(&block);
-            dc[by * 4 + bx] = std::mem::take(&mut coefficients[0]);
-            blocks[index] = coefficients;
+            dc[by * 4 + bx] = std::mem::take(&mut coefficients[0]).into();
             let (block_levels, any) = quantiser.quantise(&coefficients);
             levels[index] = block_levels;
             residual.luma_coded |= u16::from(any) << index;
-            residual.luma[index] = ZIGZAG.map(|at| block_levels[at]);
+            residual.luma[index] = scan(&block_levels);
         }
     }
     let dc_levels = quantiser.quantise_luma_dc(&dc);
-    residual.luma_dc = Some(ZIGZAG.map(|at| dc_levels[at]));
+    residual.luma_dc = Some(scan(&dc_levels));
     let dc = quantiser.restore_luma_dc(&dc_levels);
     for (index, (bx, by)) in LUMA_ORDER.into_iter().enumerate() {
         // One coded block makes the AC levels of all be sent; those of the rest are zero anyway.
@@ -142,19 +140,18 @@ pub fn chroma(
     out: &mut Plane,
     (x, y): (usize, usize),
 ) {
+    let difference = Difference::new(source, prediction);
     let mut frame = *prediction;
     let mut dc = [0; 4];
     let mut levels = [[0i16; 16]; 4];
     for index in 0..4 {
-        let Some(block) = difference(source, prediction, index % 2 * 4, index / 2 * 4, 0) else {
-            continue;
-        };
+        let Some(block) = difference.block(index % 2, index / 2, 0) else { continue };
         let mut coefficients = forward(&block);
-        dc[index] = std::mem::take(&mut coefficients[0]);
+        dc[index] = std::mem::take(&mut coefficients[0]).into();
         let (block_levels, any) = quantiser.quantise(&coefficients);
         levels[index] = block_levels;
         residual.chroma_ac_coded |= any;
-        residual.chroma[plane][index] = ZIGZAG.map(|at| block_levels[at]);
+        residual.chroma[plane][index] = scan(&block_levels);
     }
     residual.chroma_dc[plane] = quantiser.quantise_chroma_dc(&dc);
     residual.chroma_dc_coded |= residual.chroma_dc[plane] != [0; 4];
@@ -169,26 +166,54 @@ pub fn chroma(
     out.put(x, y, &frame);
 }
 
-/// Source minus prediction of a 4x4 block; `None` if it adds up to no more than `dead`.
+/// Levels in rows to levels in scan order.
 #[inline]
-fn difference<const N: usize>(
-    source: &[[u8; N]; N],
-    prediction: &[[u8; N]; N],
-    x: usize,
-    y: usize,
-    dead: u32,
-) -> Option<[i32; 16]> {
-    let mut block = [0; 16];
-    let mut sum = 0;
-    for row in 0..4 {
-        for column in 0..4 {
-            let value =
-                i32::from(source[y + row][x + column]) - i32::from(prediction[y + row][x + column]);
-            block[row * 4 + column] = value;
-            sum += value.unsigned_abs();
-        }
+fn scan(levels: &[i16; 16]) -> Levels {
+    let mut out = [0; 16];
+    for (out, at) in out.iter_mut().zip(ZIGZAG) {
+        *out = levels[at];
     }
-    (sum > dead).then_some(block)
+    out
+}
+
+/// Source minus prediction of `N` by `N` samples, and the sum of its magnitudes for each 4x4 block.
+/// Whole rows at a time, which is what vector instructions are for; most blocks of a screen turn
+/// out to be nothing.
+struct Difference<const N: usize> {
+    rows: [[i16; N]; N],
+    sums: [[u16; N]; N],
+}
+
+impl<const N: usize> Difference<N> {
+    #[inline]
+    fn new(source: &[[u8; N]; N], prediction: &[[u8; N]; N]) -> Self {
+        let mut rows = [[0; N]; N];
+        let mut sums = [[0; N]; N];
+        for y in 0..N {
+            for x in 0..N {
+                let (a, b) = (source[y][x], prediction[y][x]);
+                rows[y][x] = i16::from(a) - i16::from(b);
+                // One row of sums for four of samples, still to be added up across.
+                sums[y / 4][x] += u16::from(a.abs_diff(b));
+            }
+        }
+        Self { rows, sums }
+    }
+
+    /// A 4x4 block by its position in blocks; `None` if it adds up to no more than `dead`.
+    #[inline]
+    fn block(&self, bx: usize, by: usize, dead: u32) -> Option<[i16; 16]> {
+        let sum: u16 = self.sums[by][bx * 4..bx * 4 + 4].iter().sum();
+        if u32::from(sum) <= dead {
+            return None;
+        }
+        let mut block = [0; 16];
+        for row in 0..4 {
+            block[row * 4..row * 4 + 4]
+                .copy_from_slice(&self.rows[by * 4 + row][bx * 4..bx * 4 + 4]);
+        }
+        Some(block)
+    }
 }
 
 #[inline]
@@ -197,20 +222,6 @@ fn add<const N: usize>(frame: &mut [[u8; N]; N], x: usize, y: usize, residual: &
         for column in 0..4 {
             let sample = &mut frame[y + row][x + column];
             *sample = (i32::from(*sample) + residual[row * 4 + column]).clamp(0, 255) as u8;
-        }
-    }
-}
-
-impl Default for Residual {
-    fn default() -> Self {
-        Self {
-            luma_dc: None,
-            luma: [[0; 16]; 16],
-            luma_coded: 0,
-            chroma_dc: [[0; 4]; 2],
-            chroma: [[[0; 16]; 4]; 2],
-            chroma_dc_coded: false,
-            chroma_ac_coded: false,
         }
     }
 }

@@ -35,7 +35,12 @@ impl Plane {
     /// A square block.
     #[inline]
     pub fn block<const N: usize>(&self, x: usize, y: usize) -> [[u8; N]; N] {
-        std::array::from_fn(|row| *self.row(x, y + row))
+        // Loops, here and below: closures of `from_fn` are not always inlined.
+        let mut block = [[0; N]; N];
+        for (row, samples) in block.iter_mut().enumerate() {
+            *samples = *self.row(x, y + row);
+        }
+        block
     }
 
     /// Writes a square block.
@@ -103,11 +108,17 @@ fn read<const N: usize>(
     x: usize,
     y: usize,
 ) -> [[u8; N]; N] {
-    std::array::from_fn(|row| {
+    let mut block = [[0; N]; N];
+    for (row, samples) in block.iter_mut().enumerate() {
         let line = &plane[(y + row).min(height - 1) * stride..][..width];
         match line[x..].first_chunk() {
-            Some(samples) => *samples,
-            None => std::array::from_fn(|column| line[(x + column).min(width - 1)]),
+            Some(inside) => *samples = *inside,
+            None => {
+                for (column, sample) in samples.iter_mut().enumerate() {
+                    *sample = line[(x + column).min(width - 1)];
+                }
+            }
         }
-    })
+    }
+    block
 }

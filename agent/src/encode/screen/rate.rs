@@ -2,21 +2,20 @@
 
 use std::time::Duration;
 
-/// Finer steps are not seen on a screen, and cost time and bits.
-pub const FINEST: u8 = 24;
+/// Finer steps are not seen while the picture moves, and cost time and bits.
+const FINEST: u8 = 28;
+/// At rest they are: a picture that stays is refined to this.
+pub const REFINED: u8 = 22;
 /// Coarser is a mosaic.
 const COARSEST: u8 = 44;
-/// Above this, a picture at rest is worth a refinement.
-pub const REFINED: u8 = 28;
-
 /// An IDR may take the bits of so much time at once: a coarse picture now beats a fine one late.
 const IDR_TIME: Duration = Duration::from_millis(100);
 /// Tokens are saved up for so long at most, or the first frames after a rest would flood the link.
 const BUCKET: Duration = Duration::from_millis(50);
 
-/// Bits that a macroblock takes at [`FINEST`]: first guesses.
-const GUESS_IDR: f64 = 500.0;
-const GUESS_INTER: f64 = 120.0;
+/// Bits that a macroblock takes at `FINEST`: first guesses.
+const GUESS_IDR: f64 = 300.0;
+const GUESS_INTER: f64 = 80.0;
 
 /// Plans quantisers for one stream.
 #[derive(Debug)]
@@ -30,7 +29,21 @@ pub struct Rate {
 
 /// A factor of two in bits for every six steps of the quantiser.
 fn saving(qp: u8) -> f64 {
-    2f64.powf(f64::from(qp - FINEST) / 6.0)
+    2f64.powf((f64::from(qp) - f64::from(FINEST)) / 6.0)
+}
+
+/// What a frame is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To start decoders, while the picture moves or rests.
+    Idr {
+        /// Nothing has changed since the last frame.
+        rests: bool,
+    },
+    /// To show what changed.
+    Change,
+    /// To show better what rests.
+    Refinement,
 }
 
 impl Rate {
@@ -46,33 +59,51 @@ impl Rate {
         self.bits_per_second = f64::from(bits_per_second);
     }
 
-    /// The quantiser for a frame of so many macroblocks at `time`.
-    pub fn plan(&mut self, time: Duration, idr: bool, macroblocks: usize) -> u8 {
+    /// The quantiser for a frame of so many macroblocks at `time`, and how many of them fit: a
+    /// refinement would rather be fine in parts than coarse again.
+    pub fn plan(&mut self, time: Duration, purpose: Purpose, macroblocks: usize) -> (u8, usize) {
         let cap = self.bits_per_second * BUCKET.as_secs_f64();
         let passed = self.last.map_or(BUCKET, |last| time.saturating_sub(last));
         self.last = Some(time);
         self.tokens = (self.tokens + self.bits_per_second * passed.as_secs_f64()).min(cap);
         // Even a dry bucket sends something: frames are small where little changed.
-        let budget = if idr {
-            self.bits_per_second * IDR_TIME.as_secs_f64()
-        } else {
-            self.tokens.max(cap / 8.0)
-        };
-        let cost = if idr { self.idr } else { self.inter } * macroblocks as f64;
-        (FINEST..COARSEST).find(|&qp| cost / saving(qp) <= budget).unwrap_or(COARSEST)
+        let budget = self.tokens.max(cap / 8.0);
+        match purpose {
+            Purpose::Idr { rests } => {
+                let budget = self.bits_per_second * IDR_TIME.as_secs_f64();
+                let finest = if rests { REFINED } else { FINEST };
+                (coarseness(finest, self.idr * macroblocks as f64, budget), macroblocks)
+            }
+            Purpose::Change => {
+                (coarseness(FINEST, self.inter * macroblocks as f64, budget), macroblocks)
+            }
+            Purpose::Refinement => {
+                let fit = budget * saving(REFINED) / self.inter;
+                (REFINED, macroblocks.min((fit as usize).max(8)))
+            }
+        }
     }
 
     /// What the frame has cost.
-    pub fn spent(&mut self, idr: bool, macroblocks: usize, qp: u8, bits: usize) {
+    pub fn spent(&mut self, purpose: Purpose, macroblocks: usize, qp: u8, bits: usize) {
         let cap = self.bits_per_second * BUCKET.as_secs_f64();
         self.tokens = (self.tokens - bits as f64).max(-2.0 * cap);
         // A handful of macroblocks tells little about whole pictures.
-        if macroblocks >= 40 {
+        if macroblocks >= 40 && purpose != Purpose::Refinement {
             let cost = bits as f64 * saving(qp) / macroblocks as f64;
-            let known = if idr { &mut self.idr } else { &mut self.inter };
+            let known = if matches!(purpose, Purpose::Idr { .. }) {
+                &mut self.idr
+            } else {
+                &mut self.inter
+            };
             *known = (*known + cost) / 2.0;
         }
     }
+}
+
+/// The finest quantiser whose cost fits.
+fn coarseness(finest: u8, cost: f64, budget: f64) -> u8 {
+    (finest..COARSEST).find(|&qp| cost / saving(qp) <= budget).unwrap_or(COARSEST)
 }
 
 #[cfg(test)]
@@ -84,10 +115,10 @@ mod tests {
         let mut rate = Rate::new(2_000_000);
         let (mut total, mut last) = (0.0, 0);
         for frame in 0..300u32 {
-            last = rate.plan(Duration::from_micros(16_667) * frame, false, 1000);
+            (last, _) = rate.plan(Duration::from_micros(16_667) * frame, Purpose::Change, 1000);
             let bits = 200.0 * 1000.0 / saving(last);
             total += bits;
-            rate.spent(false, 1000, last, bits as usize);
+            rate.spent(Purpose::Change, 1000, last, bits as usize);
         }
         assert!(last > FINEST);
         assert!((0.7..1.3).contains(&(total / 5.0 / 2_000_000.0)), "{total}");
@@ -96,10 +127,10 @@ mod tests {
     #[test]
     fn a_quiet_stream_is_as_fine_as_it_gets() {
         let mut rate = Rate::new(8_000_000);
-        assert!(rate.plan(Duration::ZERO, false, 50) == FINEST);
-        assert!(
-            Rate::new(300_000).plan(Duration::ZERO, true, 3600) > REFINED,
-            "a coarse IDR at once"
-        );
+        assert_eq!(rate.plan(Duration::ZERO, Purpose::Change, 50), (FINEST, 50));
+        let idr = Purpose::Idr { rests: true };
+        assert!(Rate::new(300_000).plan(Duration::ZERO, idr, 3600).0 > FINEST, "coarse at once");
+        let (qp, some) = Rate::new(300_000).plan(Duration::ZERO, Purpose::Refinement, 3600);
+        assert!(qp == REFINED && some < 3600);
     }
 }

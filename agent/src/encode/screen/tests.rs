@@ -85,14 +85,23 @@ fn motion_scrolls_and_stillness_decode_to_what_was_believed() {
     let mut rig = Rig::new(200, 152, 20_000_000);
     assert!(rig.step(&draw(200, 152, 0, 0, 1), true).idr);
     let mut sizes = Vec::new();
-    for (dx, dy) in
-        [(0, 0), (1, 0), (4, 0), (9, 3), (9, 20), (-7, 21), (-7, 21), (-40, -30), (-41, -31)]
-    {
+    for (dx, dy) in [
+        (0, 0),
+        (0, 0),
+        (1, 0),
+        (4, 0),
+        (9, 3),
+        (9, 20),
+        (-7, 21),
+        (-7, 21),
+        (-40, -30),
+        (-41, -31),
+    ] {
         let unit = rig.step(&draw(200, 152, dx, dy, 1), false);
         assert!(!unit.idr);
         sizes.push(unit.bytes.len());
     }
-    assert!(sizes[0] < 20, "an unchanged picture is a few bytes: {sizes:?}");
+    assert!(sizes[1] < 20, "a refined, unchanged picture is a few bytes: {sizes:?}");
 }
 
 #[test]
