@@ -51,6 +51,13 @@ bench: setup-build ## micro-benchmarks of the hot paths
 bench-once:
 	cargo test --release --locked --workspace --exclude transom-tests --benches
 
+.PHONY: figures
+figures: setup-test image ## docs/performance.md anew; PARTS= emulated moving latency idle, some or all
+	tests/uml/build-kernel
+	tests/peer/build
+	cargo build --release --locked -p transom-tests
+	target/release/figures $(PARTS)
+
 .PHONY: fuzz
 fuzz: setup-build ## every fuzz target for SECONDS_TO_FUZZ (60) seconds
 	fuzz/run $(SECONDS_TO_FUZZ)

@@ -27,10 +27,10 @@ impl Relay {
         Self::start_at(test, &guest.address(), free_udp_port()?)
     }
 
-    /// Relays `guest` to a free port of this host and tells of every frame in its log.
-    pub fn start_tracing(test: &Test, guest: &Guest) -> Result<Self> {
+    /// The same with settings of its own, as environment variables.
+    pub fn start_with(test: &Test, guest: &Guest, settings: &[(&str, &str)]) -> Result<Self> {
         let mut command = Self::command();
-        command.env("RUST_LOG", "info,transom_relay::relay=trace");
+        command.envs(settings.iter().copied());
         Self::start_command(test, command, &guest.address(), free_udp_port()?)
     }
 

@@ -1,0 +1,41 @@
+//! A screen at rest in user-mode Linux: what the agent costs while somebody watches it.
+//! Measured from outside as in `moving.rs`: the whole guest, with and without a viewer.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use transom_tests::{Test, Uml};
+
+use crate::cpu;
+use crate::stream::Stream;
+
+/// A picture at rest is refined for a second, then looked at less and less often.
+pub const REST: Duration = Duration::from_secs(5);
+/// One tick of the process accounting is 0.05 % of it.
+pub const IDLE: Duration = Duration::from_secs(20);
+/// By default the relay has the agent send an IDR every two seconds, for viewers who join.
+pub const NO_IDRS: (&str, &str) = ("TRANSOM_IDR_INTERVAL", "0");
+
+pub fn measure(test: &Test) -> Result<Vec<Value>> {
+    let mut guest = Uml::new(test).boot()?;
+    let group = guest.process().pid();
+    guest.start_agent(&[])?;
+    let mut screen = guest.testcard()?;
+    screen.tell("mode 1280x720 XRGB8888")?;
+    screen.tell("still 1")?;
+    let percent = || -> Result<f64> {
+        std::thread::sleep(REST);
+        let (from, start) = (cpu::of_group(group)?, Instant::now());
+        std::thread::sleep(IDLE);
+        Ok((cpu::of_group(group)? - from) / start.elapsed().as_secs_f64() * 100.0)
+    };
+    let alone = percent()?;
+    let mut lines = vec![json!({ "what": "alone", "percent": alone })];
+    for (what, settings) in [("watched", &[][..]), ("watched without IDRs", &[NO_IDRS])] {
+        let stream = Stream::start_with(test, &guest, settings)?;
+        lines.push(json!({ "what": what, "percent": percent()? - alone }));
+        drop(stream);
+    }
+    Ok(lines)
+}

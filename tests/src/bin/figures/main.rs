@@ -1,0 +1,81 @@
+//! Makes the figures of docs/performance.md: `make figures`.
+//!
+//! In: which parts, all of them without arguments. Out: one JSON line for each measurement
+//! in `target/figures/<part>.jsonl`, and the tables of the page written anew from all the
+//! parts that were ever measured here. It measures and never judges: no figure makes it fail.
+
+mod cpu;
+mod emulated;
+mod idle;
+mod latency;
+mod moving;
+mod page;
+mod peer;
+mod stream;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use transom_tests::{Test, machine_test, release_dir};
+
+/// A part of the page: what it measures goes to a file of its own.
+type Part = (&'static str, fn(&Test) -> Result<Vec<Value>>);
+
+const PARTS: [Part; 4] = [
+    ("emulated", emulated::measure),
+    ("moving", moving::measure),
+    ("latency", latency::measure),
+    ("idle", idle::measure),
+];
+/// Several times what a part takes on an idle machine of two cores without KVM.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// How often ours and the other's turn comes.
+const ROUNDS: u64 = 3;
+/// Between a start and the first look at a counter.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Between two looks at a counter.
+const INTERVAL: Duration = Duration::from_secs(12);
+
+fn main() -> Result<()> {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = wanted.iter().find(|w| PARTS.iter().all(|(part, _)| part != w)) {
+        bail!("there is no part '{unknown}', only {}", PARTS.map(|(part, _)| part).join(", "));
+    }
+    let folder = folder()?;
+    for (part, measure) in PARTS {
+        if !wanted.is_empty() && !wanted.iter().any(|w| w == part) {
+            continue;
+        }
+        machine_test(&format!("figures {part}"), LIMIT, |test| {
+            let mut lines = vec![machine()?];
+            lines.extend(measure(test)?);
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            print!("{text}");
+            let file = folder.join(part).with_extension("jsonl");
+            std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
+        });
+    }
+    page::rewrite(&folder)
+}
+
+fn folder() -> Result<PathBuf> {
+    let folder = release_dir().parent().context("the target folder")?.join("figures");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// What it was measured on.
+fn machine() -> Result<Value> {
+    let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
+    let names = || cpus.lines().filter_map(|l| l.strip_prefix("model name")?.split_once(": "));
+    let load = std::fs::read_to_string("/proc/loadavg")?;
+    Ok(json!({
+        "what": "machine",
+        "cpu": names().next().map_or("unknown", |(_, name)| name),
+        "cores": names().count(),
+        "load": load.split_whitespace().next().and_then(|l| l.parse::<f64>().ok()),
+    }))
+}

@@ -1,0 +1,193 @@
+//! The tables of docs/performance.md, written between their markers from what was measured.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use transom_tests::project_dir;
+
+use crate::latency::STAGES;
+
+/// A table: its marker, the part that it shows, and how.
+type Table = (&'static str, &'static str, fn(&Lines) -> Option<String>);
+
+const TABLES: [Table; 5] = [
+    ("emulated", "emulated", emulated),
+    ("sizes", "emulated", sizes),
+    ("moving", "moving", moving),
+    ("idle", "idle", idle),
+    ("latency", "latency", latency),
+];
+
+const SCENES: [(&str, &str); 4] = [
+    ("box", "a 64×64 box moves, 60 flips/s"),
+    ("screen", "the whole screen moves, 60 flips/s"),
+    ("typing", "16×16 pixels change, 5 flips/s"),
+    ("scribble", "16×16 pixels change without a flip, 5 times/s"),
+];
+
+/// Writes every table whose part was measured here; the others stay as they are.
+pub fn rewrite(folder: &Path) -> Result<()> {
+    let path = project_dir().join("docs/performance.md");
+    let mut page = std::fs::read_to_string(&path).context("no docs/performance.md")?;
+    for (marker, part, table) in TABLES {
+        let Ok(text) = std::fs::read_to_string(folder.join(part).with_extension("jsonl")) else {
+            continue;
+        };
+        let lines = Lines(text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect());
+        let table = table(&lines).with_context(|| format!("{part}.jsonl is not whole"))?;
+        let machine = lines.machine().unwrap_or_default();
+        page = replace(&page, marker, &format!("{table}\n{machine}\n"))?;
+    }
+    std::fs::write(&path, page).context("cannot write docs/performance.md")
+}
+
+fn replace(page: &str, marker: &str, content: &str) -> Result<String> {
+    let (open, close) = (format!("<!-- figures: {marker} -->\n"), "<!-- end -->");
+    let missing = || format!("docs/performance.md has no place for {marker}");
+    let begin = page.find(&open).with_context(missing)? + open.len();
+    let end = begin + page[begin..].find(close).with_context(missing)?;
+    Ok(format!("{}\n{content}\n{}", &page[..begin], &page[end..]))
+}
+
+struct Lines(Vec<Value>);
+
+impl Lines {
+    fn of<'a>(&'a self, what: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.0.iter().filter(move |line| line["what"] == what)
+    }
+
+    fn one(&self, what: &str, field: &str) -> Option<f64> {
+        self.of(what).next()?[field].as_f64()
+    }
+
+    fn spread(&self, what: &str, field: &str) -> Option<Spread> {
+        let mut values: Vec<f64> = self.of(what).filter_map(|line| line[field].as_f64()).collect();
+        values.sort_by(f64::total_cmp);
+        let (first, last) = (*values.first()?, *values.last()?);
+        Some(Spread { median: values[values.len() / 2], first, last })
+    }
+
+    fn machine(&self) -> Option<String> {
+        let line = self.of("machine").next()?;
+        let (cpu, cores, load) = (line["cpu"].as_str()?, &line["cores"], line["load"].as_f64()?);
+        Some(format!("Measured on {cores} cores of an {cpu}, load {load:.1} before the start."))
+    }
+}
+
+struct Spread {
+    median: f64,
+    first: f64,
+    last: f64,
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let digits = if self.median < 10.0 { 2 } else { 1 };
+        write!(f, "{:.digits$} ({:.digits$}–{:.digits$})", self.median, self.first, self.last)
+    }
+}
+
+/// Frames per second and CPU per frame of both.
+fn duel(lines: &Lines, fps_target: &str) -> Option<String> {
+    let (fps, other_fps) = (lines.spread("agent", "fps")?, lines.spread("ffmpeg", "fps")?);
+    let cost = lines.spread("agent", "cpu_ms_per_frame")?;
+    let other_cost = lines.spread("ffmpeg", "cpu_ms_per_frame")?;
+    let ratio = cost.median / other_cost.median;
+    Some(format!(
+        "| | Transom | ffmpeg | ratio | target |\n|---|---|---|---|---|\n\
+         | frames per second | {fps} | {other_fps} | {:.1} | {fps_target} |\n\
+         | CPU per frame, ms | {cost} | {other_cost} | **{ratio:.2}** | ≤ 0.5 |\n",
+        fps.median / other_fps.median,
+    ))
+}
+
+fn emulated(lines: &Lines) -> Option<String> {
+    let mut table = duel(lines, "≥ 20")?;
+    let others = lines.of("others").next()?["percent"].as_object()?;
+    let others: Vec<_> = others
+        .iter()
+        .map(|(name, percent)| format!("{name} {:.0} %", percent.as_f64().unwrap_or(f64::NAN)))
+        .collect();
+    let kvm = lines.of("first picture").next()?["kvm"] == true;
+    let how = if kvm { "The guest ran on KVM" } else { "The guest was emulated, without KVM" };
+    write!(table, "\n{how}. While nobody watched, the rest took of a core: {}.", others.join(", "))
+        .ok()?;
+    Some(table)
+}
+
+fn sizes(lines: &Lines) -> Option<String> {
+    let megabytes = |bytes: f64| bytes / 1e6;
+    Some(format!(
+        "| | | target |\n|---|---|---|\n\
+         | `transom-agent`, stripped | {:.1} MB | ≤ 4 MB |\n\
+         | agent, resident at 1280x720 | {:.1} MB | ≤ 40 MB |\n\
+         | `dist/transom.vhdx` | {:.0} MB | ≤ 160 MB |\n\
+         | start of QEMU to the first decoded frame | {:.1} s | |\n\
+         | agent, screen at rest, in this guest | {:.2} % of a core | < 1 % native |\n\
+         | of that without the IDRs for viewers who join | {:.2} % of a core | |\n",
+        megabytes(lines.one("sizes", "agent_bytes")?),
+        megabytes(lines.spread("agent", "resident_bytes")?.last),
+        megabytes(lines.one("sizes", "vhdx_bytes")?),
+        lines.one("first picture", "seconds")?,
+        lines.one("idle", "percent")?,
+        lines.one("idle without IDRs", "percent")?,
+    ))
+}
+
+fn moving(lines: &Lines) -> Option<String> {
+    duel(lines, "60")
+}
+
+fn idle(lines: &Lines) -> Option<String> {
+    Some(format!(
+        "| | % of a core | target |\n|---|---|---|\n\
+         | agent, watched | **{:.2}** | < 1 |\n\
+         | of that without the IDRs for viewers who join | {:.2} | |\n\
+         | the guest itself, agent unwatched | {:.2} | |\n",
+        lines.one("watched", "percent")?,
+        lines.one("watched without IDRs", "percent")?,
+        lines.one("alone", "percent")?,
+    ))
+}
+
+fn latency(lines: &Lines) -> Option<String> {
+    let mut text = String::new();
+    for (scene, title) in SCENES {
+        let line = lines.of(scene).next()?;
+        write!(
+            text,
+            "\n**{title}** ({} of {} changes became a frame; ms)\n\n|",
+            line["frames"], line["flips"]
+        )
+        .ok()?;
+        for stage in STAGES {
+            write!(text, " | {}", if stage == "flip" { "flip → seen" } else { stage }).ok()?;
+        }
+        writeln!(text, " |\n|{}", "---|".repeat(STAGES.len() + 1)).ok()?;
+        for percentile in ["p50", "p95", "p99"] {
+            write!(text, "| {percentile}").ok()?;
+            for stage in STAGES {
+                let bold = if stage == "total" { "**" } else { "" };
+                let value = line[stage][percentile].as_f64()?;
+                write!(text, " | {bold}{value:.2}{bold}").ok()?;
+            }
+            writeln!(text, " |").ok()?;
+        }
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_what_is_between_the_markers_changes() {
+        let page =
+            "a\n<!-- figures: x -->\nold\n<!-- end -->\nb\n<!-- figures: y -->\n<!-- end -->\n";
+        let page = super::replace(page, "x", "new").expect("has a place");
+        assert_eq!(page, super::replace(&page, "x", "new").expect("has a place"), "is stable");
+        assert!(page.starts_with("a\n<!-- figures: x -->\n\nnew\n<!-- end -->\nb\n"));
+        assert!(super::replace(&page, "z", "new").is_err());
+    }
+}
