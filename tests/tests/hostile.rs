@@ -16,6 +16,8 @@ const LIMIT: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(15);
 /// How much more memory the side under attack may take, in KiB.
 const SLACK: u64 = 4096;
+/// What a relay may take, in KiB: a few MB of its own, and one bulk as far as it came.
+const RELAY_MEMORY: u64 = 24 * 1024;
 
 #[test]
 fn the_agent_shrugs_off_bad_hosts() {
@@ -60,7 +62,8 @@ fn the_agent_shrugs_off_bad_hosts() {
         }
         // Truncated: half a hello, then gone.
         for end in 1..good.len() {
-            guest.connect_agent()?.write_all(&good[..end])?;
+            // Too many at once: the agent has sent the oldest away already.
+            let _ = guest.connect_agent()?.write_all(&good[..end]);
         }
 
         ensure!(viewer.complaints().is_empty(), "{:#?}", viewer.complaints());
@@ -88,8 +91,8 @@ fn the_agent_serves_nobody_in_its_own_guest() {
     machine_test("the agent serves nobody in its own guest", LIMIT, |test| {
         let guest = Uml::new(test).boot()?;
         guest.start_agent(&[])?;
-        // vsock:1 is the guest itself, by vsock_loopback.
-        guest.run("timeout -s INT 5 /host/bin/transom relay vsock:1 --json >/host/log/inside 2>&1 || true")?;
+        // The number of the guest itself leads through vsock_loopback.
+        guest.run("timeout -s INT 5 /host/bin/transom relay vsock:3 --json >/host/log/inside 2>&1 || true")?;
         let said = std::fs::read_to_string(test.dir().join("inside"))?;
         ensure!(said.contains("\"waiting\""), "the relay inside was served:\n{said}");
         ensure!(guest.agent_log().contains("WARN"), "the agent must tell:\n{}", guest.agent_log());
@@ -111,10 +114,6 @@ fn a_second_agent_says_that_the_port_is_taken() {
 #[test]
 fn the_relay_shrugs_off_bad_guests() {
     machine_test("the relay shrugs off bad guests", LIMIT, |test| {
-        let path = test.socket("bad");
-        let listener = UnixListener::bind(&path)?;
-        let mut relay =
-            Relay::start_at(test, &format!("unix:{}", path.display()), free_udp_port()?)?;
         let mut noise = Noise(2);
         let mut welcome = Vec::new();
         let greeting = GuestHello::Welcome {
@@ -126,33 +125,52 @@ fn the_relay_shrugs_off_bad_guests() {
         encode(&greeting, 0, &mut welcome);
         let mut future = Vec::new();
         encode(&GuestHello::Refused(Refusal::Version { min: 800, max: 900 }), 0, &mut future);
-        let answers: Vec<Vec<u8>> = vec![
-            Vec::new(),
-            b"no\n".to_vec(),
-            vec![b'O'; 10_000],
-            [b"OK 1\n", &[0xff; 8][..]].concat(),
-            [b"OK 1\n", &future[..]].concat(),
-            [b"OK 1\n", &welcome[..welcome.len() / 2]].concat(),
-            [b"OK 1\n", &welcome[..], &[0xff; 4], &[0; 4]].concat(),
-            [b"OK 1\n", &welcome[..], &noise.bytes(100_000)].concat(),
-            [b"OK 1\n", &noise.bytes(100_000)[..]].concat(),
+        // What it says, a word of the reason that the relay must give, and whether it hangs
+        // up behind it or waits to be left.
+        let noisy = [b"OK 1\n", &welcome[..], &noise.bytes(100_000)].concat();
+        let answers: Vec<(Vec<u8>, &str, bool)> = vec![
+            (Vec::new(), "no agent listens", true),
+            (b"no\n".to_vec(), "no hybrid vsock socket", false),
+            (vec![b'O'; 10_000], "no hybrid vsock socket", false),
+            ([b"OK 1\n", &[0xff; 8][..]].concat(), "4294967295 bytes", false),
+            ([b"OK 1\n", &future[..]].concat(), "versions 800 to 900", false),
+            ([b"OK 1\n", &welcome[..welcome.len() / 2]].concat(), "connection was lost", true),
+            ([b"OK 1\n", &welcome[..], &[0xff; 4], &[0; 4]].concat(), "4294967295 bytes", false),
+            (noisy, "control connection", false),
+            ([b"OK 1\n", &noise.bytes(100_000)[..]].concat(), "control connection", false),
         ];
-        let before = resident(&relay.process().pid().to_string())?;
-        for (n, answer) in answers.iter().enumerate() {
-            let mark = relay.mark();
-            let (mut stream, _) = listener.accept()?;
-            read_line(&mut stream)?;
-            let _ = stream.write_all(answer);
-            let _ = stream.shutdown(std::net::Shutdown::Write);
-            let text = relay
-                .wait_from(mark, SOON, "a reason", |line| line["text"].as_str().map(str::to_owned));
-            // The same reason as before is told once only.
-            println!("bad guest {n}: {}", text.unwrap_or_else(|_| "as before".into()));
-            ensure!(relay.process().is_running(), "bad guest {n} ended the relay");
+        for (n, (answer, word, hangs_up)) in answers.into_iter().enumerate() {
+            let path = test.socket(&format!("bad{n}"));
+            let listener = UnixListener::bind(&path)?;
+            // The same answer for every connection, until the test is over.
+            std::thread::spawn(move || {
+                for mut stream in listener.incoming().map_while(Result::ok) {
+                    let answer = answer.clone();
+                    std::thread::spawn(move || -> Result<()> {
+                        read_line(&mut stream)?;
+                        stream.write_all(&answer)?;
+                        if hangs_up { Ok(()) } else { wait_closed(stream) }
+                    });
+                }
+            });
+            let address = format!("unix:{}", path.display());
+            let mut relay = Relay::start_at(test, &address, free_udp_port()?)?;
+            let (text, last) = relay.wait(SOON, "a reason", |line| {
+                let last = line["event"] == "error";
+                let text = line["text"].as_str().unwrap_or_default().to_owned();
+                (last || line["state"] == "waiting").then_some((text, last))
+            })?;
+            ensure!(text.contains(word), "bad guest {n}: {text}");
+            // What is no guest at all ends it, with the same words; all else it outlives.
+            if last {
+                let status = relay.process().wait(SOON)?;
+                ensure!(status.code() == Some(1), "bad guest {n}: the relay ended with {status}");
+                relay.process().stderr().wait(&text, SOON)?;
+                continue;
+            }
+            let kib = resident(&relay.process().pid().to_string())?;
+            ensure!(kib < RELAY_MEMORY, "bad guest {n}: the relay takes {kib} KiB");
         }
-        let after = resident(&relay.process().pid().to_string())?;
-        println!("resident {before} KiB, then {after} KiB");
-        ensure!(after < before + SLACK, "the relay grew from {before} to {after} KiB");
         Ok(())
     });
 }
@@ -161,14 +179,9 @@ fn the_relay_shrugs_off_bad_guests() {
 fn the_relay_names_what_is_wrong_with_its_command_line() {
     machine_test("the relay names what is wrong with its command line", LIMIT, |test| {
         let nowhere = format!("unix:{}", test.socket("nobody").display());
-        let mut relay = Relay::start_at(test, &nowhere, free_udp_port()?)?;
-        let text = relay.wait_state(0, "waiting", SOON)?;
-        ensure!(text.contains("nobody"), "the path is not named: {text}");
-        ensure!(relay.process().is_running(), "a guest may come later");
-        drop(relay);
-
         let rtp = format!("udp://127.0.0.1:{}", free_udp_port()?);
         for (args, word) in [
+            (vec!["relay", &nowhere], "nobody"),
             (vec!["relay", &nowhere, "--rtp", &rtp, "--sdp", "/nowhere/x.sdp"], "/nowhere"),
             (vec!["relay", &nowhere, "--rtp", &rtp, "--rtp", &rtp], "share a port"),
             (vec!["relay", &nowhere, "--rtp", "udp://127.0.0.1:99999"], "99999"),
