@@ -15,12 +15,13 @@ const WARM: Duration = Duration::from_secs(2);
 /// Shortest time between two glances.
 const GLANCE_HOT: Duration = Duration::from_millis(1);
 const GLANCE_WARM: Duration = Duration::from_millis(4);
-/// Half a frame at 60 Hz: a first key press on an idle screen is seen within it.
-const GLANCE_COLD: Duration = Duration::from_millis(8);
+/// A frame at 60 Hz: a first key press on an idle screen is seen within it.
+const GLANCE_COLD: Duration = Duration::from_millis(16);
 
-/// Glances may cost this share of a core while the screen moves, and this when it does not.
+/// Looking around may cost one in so many parts of a core while the screen moves, …
 const SHARE_HOT: u32 = 33;
-const SHARE_COLD: u32 = 300;
+/// … and when it does not, twice that together: glances and sweeps.
+const SHARE_COLD: u32 = 400;
 
 /// Compare now and then even though nothing hints at a change: drawing into the front buffer
 /// leaves no other trace in some drivers, …
@@ -65,10 +66,10 @@ impl Pace {
     pub fn is_sweep_due(&self, now: Duration, frame: Duration) -> bool {
         let interval = match self.quiet(now) {
             quiet if quiet < HOT => frame,
-            _ if self.hinted => SWEEP_HINTED,
             // Slow machines compare less often, rather than doing nothing else.
-            quiet if quiet < WARM => SWEEP_BLIND.max(self.look_cost * 10),
-            _ => SWEEP_BLIND.max(self.look_cost * 100),
+            _ if self.hinted => SWEEP_HINTED.max(self.look_cost * SHARE_COLD),
+            quiet if quiet < WARM => SWEEP_BLIND.max(self.look_cost * SHARE_HOT),
+            _ => (2 * SWEEP_BLIND).max(self.look_cost * SHARE_COLD),
         };
         self.looked.is_none_or(|looked| now.saturating_sub(looked) >= interval)
     }
@@ -80,7 +81,7 @@ impl Pace {
             quiet if quiet < WARM => GLANCE_WARM.max(self.glance_cost * SHARE_HOT),
             _ => GLANCE_COLD.max(self.glance_cost * SHARE_COLD),
         }
-        .min(GLANCE_COLD * 4)
+        .min(GLANCE_COLD * 2)
     }
 
     fn quiet(&self, now: Duration) -> Duration {
@@ -124,7 +125,7 @@ mod tests {
             pace.looked(MS * 9000, MS * 3, false);
         }
         assert!(pace.pause(MS * 9001) > GLANCE_COLD);
-        assert!(!pace.is_sweep_due(MS * 9200, FRAME), "a 3 ms look is not repeated every 50 ms");
-        assert!(pace.is_sweep_due(MS * 9400, FRAME));
+        assert!(!pace.is_sweep_due(MS * 10_000, FRAME), "a 3 ms look is not repeated every 100 ms");
+        assert!(pace.is_sweep_due(MS * 10_300, FRAME));
     }
 }

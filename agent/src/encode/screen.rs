@@ -94,7 +94,9 @@ pub struct Screen {
     bits: Bits,
     frame_num: u32,
     idrs: u32,
-    started: bool,
+    /// The last access unit, as long as it is an IDR: while the picture rests, viewers that join
+    /// get it again, and it costs nothing.
+    idr: Option<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Screen {
@@ -127,7 +129,7 @@ impl Screen {
             bits: Bits::default(),
             frame_num: 0,
             idrs: 0,
-            started: false,
+            idr: None,
         })
     }
 
@@ -145,8 +147,14 @@ impl Screen {
             let (width, height) = frame.picture.size();
             return Err(EncodeError::Size(width, height));
         }
-        let idr = idr || !self.started;
+        let idr = idr || self.idrs == 0;
         let rests = frame.damage.is_empty();
+        let coarse = |quality: &[u8]| quality.iter().any(|&quality| quality > REFINED);
+        if let (true, true, Some(last)) = (idr, rests, &mut self.idr) {
+            headers::renew_idr(last);
+            self.idrs = self.idrs.wrapping_add(1);
+            return Ok(AccessUnit { bytes: last.clone(), idr, coarse: coarse(&self.quality) });
+        }
         let purpose = match (idr, rests) {
             (true, _) => Purpose::Idr { rests },
             (false, true) => Purpose::Refinement,
@@ -166,7 +174,7 @@ impl Screen {
         let mut bits = std::mem::take(&mut self.bits);
         if idr {
             headers::parameter_sets(self.size, &mut bits, &mut bytes);
-            (self.frame_num, self.idrs, self.started) = (0, self.idrs.wrapping_add(1), true);
+            (self.frame_num, self.idrs) = (0, self.idrs.wrapping_add(1).max(1));
         }
         headers::slice(&mut bits, idr.then_some(self.idrs), self.frame_num, qp);
         if idr {
@@ -184,8 +192,8 @@ impl Screen {
         self.bits = bits;
         self.frame_num = self.frame_num.wrapping_add(1);
         std::mem::swap(&mut self.reference, &mut self.next);
-        let coarse = self.quality.iter().any(|&quality| quality > REFINED);
-        Ok(AccessUnit { bytes, idr, coarse })
+        self.idr = idr.then(|| bytes.clone());
+        Ok(AccessUnit { bytes, idr, coarse: coarse(&self.quality) })
     }
 
     /// Marks what has to be coded; how much that is.

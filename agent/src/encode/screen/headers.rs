@@ -104,7 +104,8 @@ pub fn slice(bits: &mut Bits, idr: Option<u32>, frame_num: u32, qp: u8) {
     bits.put(FRAME_NUM_BITS, frame_num & ((1 << FRAME_NUM_BITS) - 1));
     match idr {
         Some(id) => {
-            bits.ue(id & 1); // idr_pic_id: differs from the IDR before
+            // Differs from the IDR before, in one bit alone: see `renew_idr`.
+            bits.ue(1 + (id & 1));
             bits.put(2, 0); // no_output_of_prior_pics_flag, long_term_reference_flag
         }
         None => {
@@ -115,4 +116,13 @@ pub fn slice(bits: &mut Bits, idr: Option<u32>, frame_num: u32, qp: u8) {
     }
     bits.se(i32::from(qp) - INITIAL_QP);
     bits.ue(1); // disable_deblocking_filter_idc: off, or undamaged neighbours would change
+}
+
+/// Turns an IDR access unit into the next one of the same picture: only `idr_pic_id` may not stay.
+/// In front of it are 19 bits, and no emulation prevention among them.
+pub fn renew_idr(access_unit: &mut [u8]) {
+    let slice = [0, 0, 0, 1, NAL_IDR];
+    if let Some(start) = access_unit.windows(slice.len()).position(|bytes| bytes == slice) {
+        access_unit[start + slice.len() + 2] ^= 0x10;
+    }
 }

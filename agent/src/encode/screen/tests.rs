@@ -121,6 +121,22 @@ fn a_coarse_picture_at_rest_gets_fine() {
 }
 
 #[test]
+fn an_idr_of_a_resting_picture_is_sent_again_and_goes_on() {
+    let mut rig = Rig::new(160, 128, 20_000_000);
+    let pixels = draw(160, 128, 0, 0, 2);
+    let first = rig.step(&pixels, true);
+    let second = rig.step(&pixels, true);
+    let third = rig.step(&pixels, true);
+    let differing = |a: &AccessUnit, b: &AccessUnit| -> u32 {
+        assert_eq!(a.bytes.len(), b.bytes.len());
+        a.bytes.iter().zip(&b.bytes).map(|(a, b)| (a ^ b).count_ones()).sum()
+    };
+    assert_eq!((differing(&first, &second), differing(&first, &third)), (1, 0));
+    rig.step(&draw(160, 128, 3, 0, 2), false);
+    assert_ne!(rig.step(&draw(160, 128, 3, 0, 2), true).bytes.len(), first.bytes.len());
+}
+
+#[test]
 fn odd_and_small_sizes() {
     for (width, height) in [(2, 2), (16, 16), (18, 34), (641, 363), (1366, 768)] {
         let mut rig = Rig::new(width, height, 8_000_000);
