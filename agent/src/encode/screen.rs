@@ -21,7 +21,7 @@ mod predict;
 mod rate;
 mod transform;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{AccessUnit, EncodeError, Request, Tuning};
 use crate::damage::Damage;
@@ -143,6 +143,7 @@ impl Screen {
 
     pub(super) fn encode(&mut self, request: Request<'_>) -> Result<AccessUnit, EncodeError> {
         let Request { frame, idr, time } = request;
+        let begun = Instant::now();
         if frame.picture.size() != self.size {
             let (width, height) = frame.picture.size();
             return Err(EncodeError::Size(width, height));
@@ -188,6 +189,9 @@ impl Screen {
             *quality = qp;
         }
         self.rate.spent(purpose, count, qp, bits.len());
+        if purpose == Purpose::Change {
+            self.rate.took(begun.elapsed());
+        }
         bits.finish(if idr { headers::NAL_IDR } else { headers::NAL_SLICE }, &mut bytes);
         self.bits = bits;
         self.frame_num = self.frame_num.wrapping_add(1);
@@ -341,7 +345,7 @@ impl Screen {
         }
         // What matches this well cannot be told from a better match.
         if search.best.0 > 2 * 256 {
-            search.descend(if search.best.0 > 12 * 256 { 16 } else { 2 });
+            search.descend(if search.best.0 > 12 * 256 { 8 } else { 2 });
         }
         search.best
     }

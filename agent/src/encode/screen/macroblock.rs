@@ -141,6 +141,11 @@ pub fn chroma(
     (x, y): (usize, usize),
 ) {
     let difference = Difference::new(source, prediction);
+    // Neither a level of any block nor one of their DC coefficients can come of so little.
+    if difference.total() <= quantiser.dead {
+        out.put(x, y, prediction);
+        return;
+    }
     let mut frame = *prediction;
     let mut dc = [0; 4];
     let mut levels = [[0i16; 16]; 4];
@@ -198,6 +203,12 @@ impl<const N: usize> Difference<N> {
             }
         }
         Self { rows, sums }
+    }
+
+    /// The sum of all magnitudes.
+    #[inline]
+    fn total(&self) -> u32 {
+        self.sums[..N / 4].iter().flatten().map(|&sum| u32::from(sum)).sum()
     }
 
     /// A 4x4 block by its position in blocks; `None` if it adds up to no more than `dead`.

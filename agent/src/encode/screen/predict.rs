@@ -33,6 +33,9 @@ pub fn sad16(a: &[u8; 16], b: &[u8; 16]) -> u32 {
 /// How far a search goes from where it starts, in samples; what the headers promise is 256.
 const REACH: i16 = 120;
 
+/// Steps of one width: a search that has gone so far is better off with the next neighbour's start.
+const ROUNDS: u32 = 6;
+
 /// Searches the frame before for a macroblock.
 #[derive(Debug)]
 pub struct Search<'a> {
@@ -75,10 +78,11 @@ impl<'a> Search<'a> {
         }
         let bits = length(vector.x - self.predicted.x) + length(vector.y - self.predicted.y);
         let mut cost = self.lambda * bits;
-        for rows in 0..4 {
-            for row in rows * 4..rows * 4 + 4 {
+        // Every other row tells as much about where a block came from, for half the time.
+        for part in 0..2 {
+            for row in (part * 8..part * 8 + 8).step_by(2) {
                 let there = self.reference.row::<16>(x as usize, y as usize + row);
-                cost += sad16(&self.source[row], there);
+                cost += 2 * sad16(&self.source[row], there);
             }
             if cost >= self.best.0 {
                 return false;
@@ -98,7 +102,7 @@ impl<'a> Search<'a> {
                     self.try_vector(Vector { x: centre.x + dx, y: centre.y + dy });
                 }
                 rounds += 1;
-                if self.best.1 == centre || rounds == 12 {
+                if self.best.1 == centre || rounds == ROUNDS {
                     break;
                 }
             }

@@ -25,12 +25,22 @@ pub struct Rate {
     last: Option<Duration>,
     idr: f64,
     inter: f64,
+    /// The finest quantiser for a change that this machine has time for.
+    floor: u8,
 }
 
 /// A factor of two in bits for every six steps of the quantiser.
 fn saving(qp: u8) -> f64 {
     2f64.powf((f64::from(qp) - f64::from(FINEST)) / 6.0)
 }
+
+/// A change that takes longer to encode makes the next one coarser, and one that takes less makes
+/// it finer: levels that are not there cost no time. On a slow machine the picture moves smoothly
+/// first, and gets sharp when it rests.
+const SLOW: Duration = Duration::from_millis(10);
+const QUICK: Duration = Duration::from_millis(6);
+/// The floor is not raised beyond this for want of time.
+const HURRIED: u8 = 38;
 
 /// What a frame is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +61,14 @@ impl Rate {
     pub fn new(bits_per_second: u32) -> Self {
         let bits_per_second = f64::from(bits_per_second);
         let tokens = bits_per_second * BUCKET.as_secs_f64();
-        Self { bits_per_second, tokens, last: None, idr: GUESS_IDR, inter: GUESS_INTER }
+        Self {
+            bits_per_second,
+            tokens,
+            last: None,
+            idr: GUESS_IDR,
+            inter: GUESS_INTER,
+            floor: FINEST,
+        }
     }
 
     /// A new target, from the next frame on.
@@ -75,12 +92,21 @@ impl Rate {
                 (coarseness(finest, self.idr * macroblocks as f64, budget), macroblocks)
             }
             Purpose::Change => {
-                (coarseness(FINEST, self.inter * macroblocks as f64, budget), macroblocks)
+                (coarseness(self.floor, self.inter * macroblocks as f64, budget), macroblocks)
             }
             Purpose::Refinement => {
                 let fit = budget * saving(REFINED) / self.inter;
                 (REFINED, macroblocks.min((fit as usize).max(8)))
             }
+        }
+    }
+
+    /// How long a change took to encode.
+    pub fn took(&mut self, time: Duration) {
+        if time > SLOW {
+            self.floor = (self.floor + 1).min(HURRIED);
+        } else if time < QUICK {
+            self.floor = (self.floor - 1).max(FINEST);
         }
     }
 
@@ -122,6 +148,16 @@ mod tests {
         }
         assert!(last > FINEST);
         assert!((0.7..1.3).contains(&(total / 5.0 / 2_000_000.0)), "{total}");
+    }
+
+    #[test]
+    fn a_slow_machine_gets_coarser_and_recovers() {
+        let mut rate = Rate::new(8_000_000);
+        (0..100).for_each(|_| rate.took(Duration::from_millis(50)));
+        assert_eq!(rate.plan(Duration::ZERO, Purpose::Change, 1).0, HURRIED);
+        assert_eq!(rate.plan(Duration::ZERO, Purpose::Refinement, 1).0, REFINED);
+        (0..100).for_each(|_| rate.took(Duration::from_millis(1)));
+        assert_eq!(rate.plan(Duration::ZERO, Purpose::Change, 1).0, FINEST);
     }
 
     #[test]
