@@ -281,7 +281,7 @@ impl Screen {
     ) {
         let index = row * self.columns + column;
         let at = (column * 16, row * 16);
-        let (sad, vector) = self.search(source, (column, row), steps.lambda);
+        let (sad, vector) = self.search(source, (column, row), steps);
         self.stale[index] = true;
         // Intra costs more bits for the same sum of differences: it knows no details.
         if sad > 8 * 256 {
@@ -327,11 +327,17 @@ impl Screen {
     }
 
     /// The best vector and what it costs.
-    fn search(&self, source: &Source, (column, row): (usize, usize), lambda: u32) -> (u32, Vector) {
+    fn search(
+        &self,
+        source: &Source,
+        (column, row): (usize, usize),
+        steps: &Steps,
+    ) -> (u32, Vector) {
+        let enough = (8 * steps.inter.dead).max(2 * 256);
         let index = row * self.columns + column;
         let predicted = self.predicted_vector(column, row);
         let at = (column * 16, row * 16);
-        let mut search = Search::new(&self.reference.y, &source.y, at, predicted, lambda);
+        let mut search = Search::new(&self.reference.y, &source.y, at, predicted, steps.lambda);
         let (left, above, right) = self.neighbours(column, row);
         search.try_vector(Vector::default());
         let around = [left, above, right].map(|known| known.and_then(|known| known.vector));
@@ -343,8 +349,8 @@ impl Screen {
             }
             tried[n + 1] = vector;
         }
-        // What matches this well cannot be told from a better match.
-        if search.best.0 > 2 * 256 {
+        // What matches this well leaves next to nothing to code: no need for a better match.
+        if search.best.0 > enough {
             search.descend(if search.best.0 > 12 * 256 { 8 } else { 2 });
         }
         search.best

@@ -109,23 +109,24 @@ pub fn intra_luma(
     let mut dc = [0; 16];
     let mut levels = [[0i16; 16]; 16];
     for (index, (bx, by)) in LUMA_ORDER.into_iter().enumerate() {
-        if let Some(block) = difference.block(bx, by, 0) {
-            let mut coefficients = forward(&block);
-            dc[by * 4 + bx] = std::mem::take(&mut coefficients[0]).into();
-            let (block_levels, any) = quantiser.quantise(&coefficients);
-            levels[index] = block_levels;
-            residual.luma_coded |= u16::from(any) << index;
-            residual.luma[index] = scan(&block_levels);
-        }
+        let Some(block) = difference.block(bx, by, quantiser.dead) else {
+            dc[by * 4 + bx] = difference.dc(bx, by);
+            continue;
+        };
+        let mut coefficients = forward(&block);
+        dc[by * 4 + bx] = std::mem::take(&mut coefficients[0]).into();
+        let (block_levels, any) = quantiser.quantise(&coefficients);
+        levels[index] = block_levels;
+        residual.luma_coded |= u16::from(any) << index;
+        residual.luma[index] = scan(&block_levels);
     }
     let dc_levels = quantiser.quantise_luma_dc(&dc);
     residual.luma_dc = Some(scan(&dc_levels));
     let dc = quantiser.restore_luma_dc(&dc_levels);
     for (index, (bx, by)) in LUMA_ORDER.into_iter().enumerate() {
         // One coded block makes the AC levels of all be sent; those of the rest are zero anyway.
-        let mut coefficients = quantiser.restore(&levels[index]);
-        coefficients[0] = dc[by * 4 + bx];
-        add(&mut frame, bx * 4, by * 4, &inverse(&coefficients));
+        let levels = (residual.luma_coded >> index & 1 != 0).then_some(&levels[index]);
+        add_block(&mut frame, bx * 4, by * 4, quantiser, levels, dc[by * 4 + bx]);
     }
     out.put(x, y, &frame);
 }
@@ -149,26 +150,49 @@ pub fn chroma(
     let mut frame = *prediction;
     let mut dc = [0; 4];
     let mut levels = [[0i16; 16]; 4];
+    let mut coded = [false; 4];
     for index in 0..4 {
-        let Some(block) = difference.block(index % 2, index / 2, 0) else { continue };
+        let at = (index % 2, index / 2);
+        let Some(block) = difference.block(at.0, at.1, quantiser.dead) else {
+            dc[index] = difference.dc(at.0, at.1);
+            continue;
+        };
         let mut coefficients = forward(&block);
         dc[index] = std::mem::take(&mut coefficients[0]).into();
-        let (block_levels, any) = quantiser.quantise(&coefficients);
-        levels[index] = block_levels;
-        residual.chroma_ac_coded |= any;
-        residual.chroma[plane][index] = scan(&block_levels);
+        (levels[index], coded[index]) = quantiser.quantise(&coefficients);
+        residual.chroma[plane][index] = scan(&levels[index]);
     }
+    residual.chroma_ac_coded |= coded.contains(&true);
     residual.chroma_dc[plane] = quantiser.quantise_chroma_dc(&dc);
     residual.chroma_dc_coded |= residual.chroma_dc[plane] != [0; 4];
     let dc = quantiser.restore_chroma_dc(&residual.chroma_dc[plane]);
     for index in 0..4 {
-        let mut coefficients = quantiser.restore(&levels[index]);
-        coefficients[0] = dc[index];
-        if coefficients != [0; 16] {
-            add(&mut frame, index % 2 * 4, index / 2 * 4, &inverse(&coefficients));
-        }
+        let levels = coded[index].then_some(&levels[index]);
+        add_block(&mut frame, index % 2 * 4, index / 2 * 4, quantiser, levels, dc[index]);
     }
     out.put(x, y, &frame);
+}
+
+/// Adds the residual of a block whose DC coefficient came separately.
+#[inline]
+fn add_block<const N: usize>(
+    frame: &mut [[u8; N]; N],
+    x: usize,
+    y: usize,
+    quantiser: &Quantiser,
+    levels: Option<&[i16; 16]>,
+    dc: i32,
+) {
+    match levels {
+        Some(levels) => {
+            let mut coefficients = quantiser.restore(levels);
+            coefficients[0] = dc;
+            add(frame, x, y, &inverse(&coefficients));
+        }
+        // The transform of DC alone is flat.
+        None if dc != 0 => add(frame, x, y, &[(dc + 32) >> 6; 16]),
+        None => {}
+    }
 }
 
 /// Levels in rows to levels in scan order.
@@ -209,6 +233,13 @@ impl<const N: usize> Difference<N> {
     #[inline]
     fn total(&self) -> u32 {
         self.sums[..N / 4].iter().flatten().map(|&sum| u32::from(sum)).sum()
+    }
+
+    /// The DC coefficient of a block: the plain sum.
+    #[inline]
+    fn dc(&self, bx: usize, by: usize) -> i32 {
+        let rows = &self.rows[by * 4..by * 4 + 4];
+        rows.iter().flat_map(|row| &row[bx * 4..bx * 4 + 4]).map(|&value| i32::from(value)).sum()
     }
 
     /// A 4x4 block by its position in blocks; `None` if it adds up to no more than `dead`.
