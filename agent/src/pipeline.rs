@@ -127,6 +127,10 @@ impl Live {
                 Err(error) => return self.lose_encoder(hub, capture, &error),
             }
         }
+        if now.elapsed() >= frame {
+            // Slower than the screen: the next picture is there already.
+            return Duration::ZERO;
+        }
         let pause = capture.pause();
         match self.refine {
             Some((_, at)) => pause.min(at.saturating_duration_since(Instant::now())),
