@@ -39,9 +39,10 @@ test: setup-test image ## unit tests, then machine tests in real guests
 	cargo test --release --locked -p transom-tests -- --test-threads=1
 
 .PHONY: lint
-lint: setup-build ## formatting and clippy, warnings are errors
+lint: setup-build ## formatting, clippy with warnings as errors, licences
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	tools/licences
 
 .PHONY: bench
 bench: setup-build ## micro-benchmarks of the hot paths
