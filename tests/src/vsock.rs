@@ -77,7 +77,8 @@ pub(crate) fn connect(path: &Path, port: u32, deadline: Duration) -> Result<Unix
     let mut stream = UnixStream::connect(path)
         .with_context(|| format!("no hybrid socket at {}", path.display()))?;
     stream.set_read_timeout(Some(deadline))?;
-    writeln!(stream, "CONNECT {port}")?;
+    // In one write: the daemon takes what the first read yields for the whole line.
+    stream.write_all(format!("CONNECT {port}\n").as_bytes()).context("the vsock device hung up")?;
     let mut line = Vec::new();
     let mut byte = [0];
     // Byte by byte: what follows the line belongs to the caller.

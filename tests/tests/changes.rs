@@ -28,13 +28,15 @@ fn a_mode_change_goes_on_at_the_new_size() {
         let viewer = Viewer::ffmpeg(test, &relay.sdp())?;
         viewer.wait_frames(10, SOON)?;
         for size in [(1366, 768), (800, 600), (1920, 1080), (1280, 720)] {
+            let started = Instant::now();
             card.tell(&format!("mode {}x{} XRGB8888", size.0, size.1))?;
             card.tell("animate screen")?;
-            let started = Instant::now();
             viewer
                 .wait_picture(AT_ONCE, "the new size", |p| (p.width, p.height) == size)
                 .with_context(|| format!("{size:?}"))?;
-            println!("{size:?} after {:?}", started.elapsed());
+            let took = started.elapsed();
+            println!("{size:?} after {took:?}");
+            ensure!(took < AT_ONCE, "{size:?} took {took:?}");
             viewer.wait_frames(10, AT_ONCE)?;
         }
         Ok(())
