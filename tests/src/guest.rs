@@ -212,7 +212,7 @@ impl Guest {
         Ok((rss, files, threads))
     }
 
-    /// Takes the guest's screen and waits for orders: see `src/bin/testcard.rs`.
+    /// Takes the guest's screen and waits for orders: see `src/bin/testcard/main.rs`.
     pub fn testcard(&self) -> Result<Testcard<'_>> {
         self.need_uml()?;
         self.run(
