@@ -349,8 +349,9 @@ impl Screen {
             }
             tried[n + 1] = vector;
         }
-        // What matches this well leaves next to nothing to code: no need for a better match.
-        if search.best.0 > enough {
+        // What matches this well leaves next to nothing to code: no need for a better match. A
+        // machine that is short of time makes do with what moved in the frame before.
+        if search.best.0 > enough && !self.rate.is_hurried() {
             search.descend(if search.best.0 > 12 * 256 { 8 } else { 2 });
         }
         search.best

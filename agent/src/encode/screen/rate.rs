@@ -110,6 +110,11 @@ impl Rate {
         }
     }
 
+    /// Coarseness alone does not make changes fast enough for this machine.
+    pub fn is_hurried(&self) -> bool {
+        self.floor == HURRIED
+    }
+
     /// What the frame has cost.
     pub fn spent(&mut self, purpose: Purpose, macroblocks: usize, qp: u8, bits: usize) {
         let cap = self.bits_per_second * BUCKET.as_secs_f64();
