@@ -11,7 +11,7 @@ SECONDS_TO_FUZZ ?= 60
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: setup-build ## target/release/transom and target/release/transom-agent
@@ -37,6 +37,12 @@ test: setup-test image ## unit tests, then machine tests in real guests
 	cargo build --release --locked -p transom-tests
 	@echo "test [4/4] machine tests, one guest after the other"
 	cargo test --release --locked -p transom-tests -- --test-threads=1
+
+.PHONY: endurance
+endurance: setup-test image ## ten minutes of streaming: does anything grow?
+	tests/uml/build-kernel
+	cargo build --release --locked -p transom-tests
+	cargo test --release --locked -p transom-tests --test endurance -- --ignored --nocapture
 
 .PHONY: lint
 lint: setup-build ## formatting, clippy with warnings as errors, licences

@@ -38,7 +38,8 @@ const RELAY_HELP: &str = "\
 Examples:
   Watch a guest of QEMU with vhost-device-vsock on this machine:
     transom relay unix:/run/vm/guest.vsock --rtp udp://127.0.0.1:5004 --sdp guest.sdp
-    ffplay -fflags nobuffer -flags low_delay -protocol_whitelist file,udp,rtp guest.sdp
+    ffplay -probesize 32 -analyzeduration 0 -fflags nobuffer -flags low_delay \\
+      -protocol_whitelist file,udp,rtp guest.sdp
   Send a guest with CID 3 to a viewer and to everyone on the local network:
     transom relay vsock:3 --rtp udp://192.0.2.7:5004 --rtp udp://239.255.0.1:5004
   Only look at the figures, as JSON lines:
