@@ -16,6 +16,7 @@ use transom_agent::hub::Hub;
 use transom_agent::link::{self, Address, Listener};
 use transom_agent::pipeline;
 use transom_agent::session::Sessions;
+use transom_agent::sys;
 use transom_protocol::{BitRate, PORT};
 
 /// Grabs this guest's screen, encodes it and streams it to the host over vsock.
@@ -52,6 +53,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    sys::memory::map_pictures_apart();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
         .format_timestamp(None)
         .init();

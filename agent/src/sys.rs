@@ -3,4 +3,5 @@
 
 pub mod dmabuf;
 pub mod kms;
+pub mod memory;
 pub mod openh264;

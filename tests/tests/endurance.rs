@@ -6,6 +6,9 @@ use anyhow::{Context, Result, ensure};
 use transom_tests::{Guest, Relay, Test, Uml, Viewer, machine_test};
 
 /// What the agent may take at these sizes, in KiB.
+/// The allocator breathes by about that much. A leak of one kilobyte a frame is twice as much in
+/// two minutes, and one picture lost per mode change is a hundred megabytes.
+const BREATH: u64 = 3 * 1024;
 const RESIDENT_MAX: u64 = 40 * 1024;
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -90,7 +93,7 @@ fn stream(test: &Test, settled: Duration, until: Duration) -> Result<()> {
     println!("{early:?}, then {late:?}");
     let most = resident.iter().max().copied().unwrap_or(0);
     ensure!(most <= RESIDENT_MAX, "the agent took {most} KiB");
-    ensure!(late.resident_kib <= early.resident_kib + 1024, "memory grew: {early:?}, {late:?}");
+    ensure!(late.resident_kib <= early.resident_kib + BREATH, "memory grew: {early:?}, {late:?}");
     ensure!(late.files <= early.files && late.threads <= early.threads, "{early:?}, {late:?}");
     ensure!(late.handles <= early.handles, "GEM handles leak: {early:?}, {late:?}");
     ensure!(late.framebuffers <= early.framebuffers, "framebuffers leak: {early:?}, {late:?}");
