@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use transom_tests::{Guest, Relay, Test, Uml, Viewer, machine_test};
 
-/// What the agent may take at these sizes, in KiB.
 /// The allocator breathes by about that much. A leak of one kilobyte a frame is twice as much in
 /// two minutes, and one picture lost per mode change is a hundred megabytes.
 const BREATH: u64 = 3 * 1024;
+/// What the agent may take at these sizes, in KiB.
 const RESIDENT_MAX: u64 = 40 * 1024;
 const MINUTE: Duration = Duration::from_secs(60);
 
