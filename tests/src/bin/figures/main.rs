@@ -50,8 +50,9 @@ fn main() -> Result<()> {
             continue;
         }
         machine_test(&format!("figures {part}"), LIMIT, |test| {
-            let mut lines = vec![machine()?];
-            lines.extend(measure(test)?);
+            let before = load()?;
+            let mut lines = measure(test)?;
+            lines.insert(0, machine(before)?);
             let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
             print!("{text}");
             let file = folder.join(part).with_extension("jsonl");
@@ -67,15 +68,20 @@ fn folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// What it was measured on.
-fn machine() -> Result<Value> {
+/// What it was measured on, and how much else was going on there.
+fn machine(load_before: f64) -> Result<Value> {
     let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
     let names = || cpus.lines().filter_map(|l| l.strip_prefix("model name")?.split_once(": "));
-    let load = std::fs::read_to_string("/proc/loadavg")?;
     Ok(json!({
         "what": "machine",
         "cpu": names().next().map_or("unknown", |(_, name)| name),
         "cores": names().count(),
-        "load": load.split_whitespace().next().and_then(|l| l.parse::<f64>().ok()),
+        "load_before": load_before,
+        "load_after": load()?,
     }))
+}
+
+fn load() -> Result<f64> {
+    let load = std::fs::read_to_string("/proc/loadavg")?;
+    Ok(load.split_whitespace().next().context("/proc/loadavg is empty")?.parse()?)
 }

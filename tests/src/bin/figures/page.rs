@@ -41,7 +41,7 @@ pub fn rewrite(folder: &Path) -> Result<()> {
             continue;
         };
         let machine = lines.machine().unwrap_or_default();
-        page = replace(&page, marker, &format!("{table}\n{machine}\n"))?;
+        page = replace(&page, marker, &format!("{}\n\n{machine}\n", table.trim()))?;
     }
     std::fs::write(&path, page).context("cannot write docs/performance.md")
 }
@@ -74,8 +74,12 @@ impl Lines {
 
     fn machine(&self) -> Option<String> {
         let line = self.of("machine").next()?;
-        let (cpu, cores, load) = (line["cpu"].as_str()?, &line["cores"], line["load"].as_f64()?);
-        Some(format!("Measured on {cores} cores of an {cpu}, load {load:.1} before the start."))
+        let (cpu, cores) = (line["cpu"].as_str()?, &line["cores"]);
+        let (before, after) = (line["load_before"].as_f64()?, line["load_after"].as_f64()?);
+        Some(format!(
+            "Measured on {cores} cores of a machine with {cpu}; its load was {before:.1} before \
+             and {after:.1} at the end."
+        ))
     }
 }
 
