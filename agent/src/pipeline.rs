@@ -120,8 +120,11 @@ impl Live {
                         hub.push(self.viewer, start);
                     }
                     hub.push(self.viewer, item);
-                    // A frame late by less than an interval does not delay the ones after it.
-                    self.due = (self.due + frame).max(now + frame / 2);
+                    // A frame that is late does not delay the ones after it. A sixteenth early, so
+                    // that the phase creeps to where the screen's own frames come, instead of
+                    // staying behind them for good.
+                    self.due =
+                        self.due.max(now.checked_sub(frame).unwrap_or(now)) + frame * 15 / 16;
                 }
                 Ok(None) => {}
                 Err(error) => return self.lose_encoder(hub, capture, &error),
