@@ -22,7 +22,9 @@
 //! 9.   ◀────────────────────────── GuestMedia::AccessUnit + bulk, …
 //! 10.  ◀────────────────────────── GuestMedia::StreamStop when there is nothing to show
 //!
-//!    on either
+//!    on connections with Role::INPUT and Role::DIAGNOSTICS: see [`input`] and [`diagnostics`]
+//!
+//!    on control and media
 //! 11. HostControl::Goodbye ──▶ / ◀── GuestControl::Goodbye, then close
 //! ```
 //!
@@ -42,6 +44,8 @@
 //! No sockets, no clocks, no threads. Every limit is a public constant that is checked before
 //! memory is set aside.
 
+pub mod diagnostics;
+pub mod input;
 pub mod message;
 pub mod wire;
 
@@ -55,14 +59,15 @@ pub const VERSION_MIN: u16 = 1;
 /// The newest protocol version that this crate speaks.
 pub const VERSION_MAX: u16 = 1;
 
-/// Longest postcard message in bytes. The longest today is a hello, well below 200.
-pub const MAX_MESSAGE: u32 = 4 * 1024;
+/// Longest postcard message in bytes. The longest is a check with two lines of
+/// [`diagnostics::MAX_LINE`] in it.
+pub const MAX_MESSAGE: u32 = 8 * 1024;
 
 /// Longest bulk in bytes. An IDR of a noisy 2160p screen at the lowest quantiser stays below it.
 pub const MAX_BULK: u32 = 8 * 1024 * 1024;
 
-/// Longest text in bytes in any message (names, versions, reasons); longer ones are cut by the
-/// sender and refused by the receiver.
+/// Longest text in bytes, unless its type says otherwise (names, versions, reasons); longer ones
+/// are cut by the sender and refused by the receiver.
 pub const MAX_TEXT: usize = 255;
 
 /// How much one write to a vsock may carry, in bytes. hv_sock chops into 4 KiB packets anyway, and

@@ -46,16 +46,16 @@ impl fmt::Display for BitRate {
     }
 }
 
-/// A short text for people: a version, a device name, a reason.
+/// A text for people, of at most `MAX` bytes: a version, a device name, a reason.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Text(String);
+pub struct Text<const MAX: usize = MAX_TEXT>(String);
 
-impl Text {
-    /// Cuts `text` at [`MAX_TEXT`] bytes, on a character's edge.
+impl<const MAX: usize> Text<MAX> {
+    /// Cuts `text` at `MAX` bytes, on a character's edge.
     pub fn new(text: impl Into<String>) -> Self {
         let mut text = text.into();
-        let end = (0..=MAX_TEXT.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+        let end = (0..=MAX.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
         text.truncate(end.unwrap_or(0));
         Self(text)
     }
@@ -66,15 +66,15 @@ impl Text {
     }
 }
 
-impl TryFrom<String> for Text {
+impl<const MAX: usize> TryFrom<String> for Text<MAX> {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        if text.len() > MAX_TEXT { Err("text too long") } else { Ok(Self(text)) }
+        if text.len() > MAX { Err("text too long") } else { Ok(Self(text)) }
     }
 }
 
-impl fmt::Display for Text {
+impl<const MAX: usize> fmt::Display for Text<MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // What a peer sends ends up on terminals and in logs.
         self.0
@@ -94,9 +94,11 @@ impl Role {
     pub const CONTROL: Self = Self(0);
     /// Numbered streams, guest to host; opened second, with the session of the first.
     pub const MEDIA: Self = Self(1);
-    /// Reserved: input events, so that none waits behind media.
+    /// Input events, so that none waits behind media; with the session of the first.
+    /// See [`crate::input`].
     pub const INPUT: Self = Self(2);
-    /// Reserved: one diagnostic session, so that none delays media or input.
+    /// One diagnostic request, so that none delays media or input; with any session.
+    /// See [`crate::diagnostics`].
     pub const DIAGNOSTICS: Self = Self(3);
 }
 
@@ -107,6 +109,20 @@ pub struct Capabilities(pub u64);
 impl Capabilities {
     /// H.264 in Annex B on video streams.
     pub const H264: Self = Self(1);
+    /// Connections with [`Role::INPUT`].
+    pub const INPUT: Self = Self(2);
+    /// Connections with [`Role::DIAGNOSTICS`].
+    pub const DIAGNOSTICS: Self = Self(4);
+
+    /// Whether all of `others` are among these.
+    pub const fn contains(self, others: Self) -> bool {
+        self.0 & others.0 == others.0
+    }
+
+    /// These and `others`.
+    pub const fn with(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
 }
 
 /// "TRSM": refuses a stranger before anything else is read.

@@ -15,7 +15,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{MAX_BULK, MAX_MESSAGE};
+use crate::{MAX_BULK, MAX_MESSAGE, diagnostics};
 
 /// Bytes before the message: two little-endian lengths.
 pub const PREFIX: usize = 8;
@@ -72,6 +72,8 @@ pub struct Limits {
 impl Limits {
     /// Messages alone: what an agent accepts from its host, and a host on the control connection.
     pub const MESSAGES: Self = Self { message: MAX_MESSAGE, bulk: 0 };
+    /// Messages with a little bulk: what both sides accept on a diagnostic connection.
+    pub const DIAGNOSTICS: Self = Self { message: MAX_MESSAGE, bulk: diagnostics::MAX_DATA };
     /// Messages with bulk: what a host accepts on the media connection.
     pub const MEDIA: Self = Self { message: MAX_MESSAGE, bulk: MAX_BULK };
 }
@@ -159,6 +161,12 @@ impl Decoder {
     /// A decoder at the start of a stream.
     pub fn new(limits: Limits) -> Self {
         Self { limits, head: vec![0; READ_AHEAD], head_filled: 0, body: None }
+    }
+
+    /// What is accepted from here on: a hello tells what a connection is for. Bytes that were
+    /// read ahead are judged by the new limits.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// Where the next bytes belong; never empty once [`Decoder::poll_frame`] has yielded `None`.

@@ -178,9 +178,9 @@ fn media() {
 
 #[test]
 fn texts_are_bounded_and_tame() {
-    let long = Text::new("ü".repeat(400));
+    let long = <Text>::new("ü".repeat(400));
     assert_eq!(long.as_str().len(), 254, "cut on a character's edge");
     let raw = postcard::to_allocvec(&"x".repeat(300)).expect("strings serialise");
     assert!(decode_hello::<Text>(&raw).is_err(), "an over-long text from a peer is refused");
-    assert_eq!(Text::new("a\x1b[2Jb\n").to_string(), "a\u{fffd}[2Jb\u{fffd}");
+    assert_eq!(<Text>::new("a\x1b[2Jb\n").to_string(), "a\u{fffd}[2Jb\u{fffd}");
 }
