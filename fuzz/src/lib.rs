@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use transom_protocol::{
     Capabilities, FrameNumber, GuestTime, HostTime, MAX_BULK, MAX_MESSAGE, Role, SessionId,
     StreamId,
+    input::{Event, Events, GuestInput, HostInput},
     message::{
         Codec, DisplayState, Farewell, FrameTimes, GuestControl, GuestHello, GuestMedia,
         HostControl, HostHello, MAGIC, Refusal, Report, Scanout, Text, Unreadable, VideoFormat,
@@ -42,6 +43,7 @@ pub fn wire_guest(data: &[u8]) {
         for frame in frames(data, limits) {
             round_trip::<GuestControl>(&frame.message);
             round_trip::<GuestMedia>(&frame.message);
+            round_trip::<GuestInput>(&frame.message);
             let _ = session.handle_welcome(Role::MEDIA, &frame);
             let _ = session.handle_control(now, &frame);
             let _ = session.handle_media(frame);
@@ -58,6 +60,7 @@ pub fn wire_host(data: &[u8]) {
     for frame in frames(data, Limits::MESSAGES) {
         assert!(frame.bulk.is_empty());
         round_trip::<HostControl>(&frame.message);
+        round_trip::<HostInput>(&frame.message);
         let _ = wire::decode_hello::<HostHello>(&frame.message);
     }
 }
@@ -188,10 +191,20 @@ fn guest_seeds() -> Vec<Vec<u8>> {
         GuestMedia::AccessUnit { stream, number, idr: true, times, damage: 9 },
         GuestMedia::StreamStop { stream },
     ];
+    let input = [
+        GuestInput::Ready,
+        GuestInput::Unusable { why: text() },
+        GuestInput::Written { number: 1 << 20, at: t, ignored: 3 },
+        GuestInput::Rumble { pad: 3, strong: 65535, weak: 1, duration: 5000 },
+    ];
     let hellos = [hello, GuestHello::Refused(Refusal::Version { min: 1, max: 2 })];
-    let (hellos, control) =
-        (hellos.iter().map(|m| encoded(m, &[])), control.iter().map(|m| encoded(m, &[])));
-    hellos.chain(control).chain(media.iter().map(|m| encoded(m, b"bulk bytes"))).collect()
+    let (hellos, control, input) = (
+        hellos.iter().map(|m| encoded(m, &[])),
+        control.iter().map(|m| encoded(m, &[])),
+        input.iter().map(|m| encoded(m, &[])),
+    );
+    let media = media.iter().map(|m| encoded(m, b"bulk bytes"));
+    hellos.chain(control).chain(media).chain(input).collect()
 }
 
 fn host_seeds() -> Vec<Vec<u8>> {
@@ -212,7 +225,25 @@ fn host_seeds() -> Vec<Vec<u8>> {
         HostControl::SetFrameRate { stream, fps: 60 },
         HostControl::Goodbye,
     ];
-    std::iter::once(encoded(&hello, &[])).chain(control.iter().map(|m| encoded(m, &[]))).collect()
+    let batch = [
+        Event::Key { code: 28, pressed: true },
+        Event::Button { code: 0x110, pressed: false },
+        Event::Move { dx: i16::MIN, dy: 300 },
+        Event::Place { x: 0, y: 65535 },
+        Event::Wheel { dx: 0, dy: -120 },
+        Event::Touch { finger: 9, x: 1, y: 2 },
+        Event::Lift { finger: 255 },
+        Event::PadButton { pad: 3, code: 0x130, pressed: true },
+        Event::PadAxis { pad: 3, axis: 16, value: -1 },
+    ];
+    let time = HostTime(1 << 40);
+    let input: Vec<_> = Events::batches(&batch)
+        .map(|events| HostInput::Events { number: 300, time, events })
+        .chain([HostInput::ReleaseAll, HostInput::Plug { pad: 3 }, HostInput::Unplug { pad: 0 }])
+        .collect();
+    let messages = control.iter().map(|m| encoded(m, &[]));
+    let input = input.iter().map(|m| encoded(m, &[]));
+    std::iter::once(encoded(&hello, &[])).chain(messages).chain(input).collect()
 }
 
 fn hybrid_seeds() -> Vec<Vec<u8>> {
@@ -280,8 +311,8 @@ mod tests {
     fn the_seeds_are_what_they_seem() {
         let parsed =
             |seeds: Vec<Vec<u8>>| seeds.iter().flat_map(|s| frames(s, Limits::MEDIA)).count();
-        assert_eq!(parsed(guest_seeds()), 13);
-        assert_eq!(parsed(host_seeds()), 6);
+        assert_eq!(parsed(guest_seeds()), 17);
+        assert_eq!(parsed(host_seeds()), 10);
         assert!(
             rtcp_seeds()
                 .iter()

@@ -15,7 +15,7 @@
 //! When the connection ends, however it ends, the guest releases all that is held and unplugs the
 //! gamepads. Codes are those of the kernel's `include/uapi/linux/input-event-codes.h`, so that no
 //! table stands between the sender and the device; the guest ignores codes that its devices do
-//! not have, and counts them.
+//! not have, and counts them ([`GuestInput::Written`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -177,6 +177,9 @@ pub enum GuestInput {
         number: u32,
         /// When.
         at: GuestTime,
+        /// Events ignored on this connection so far: codes that the devices do not have, gamepads
+        /// that are not plugged in.
+        ignored: u32,
     },
     /// A game wants a gamepad to shake.
     Rumble {

@@ -4,6 +4,7 @@
 use std::fmt::{Debug, Write};
 
 use serde::{Serialize, de::DeserializeOwned};
+use transom_protocol::input::{Event, Events, GuestInput, HostInput};
 use transom_protocol::message::*;
 use transom_protocol::wire::{Message, decode, decode_hello, encode};
 
@@ -174,6 +175,65 @@ fn media() {
         ),
         (GuestMedia::StreamStop { stream: StreamId::VIDEO }, "0200"),
     ]);
+}
+
+/// One event of each kind, in the order of their numbers.
+fn events() -> Vec<Event> {
+    vec![
+        Event::Key { code: 28, pressed: true },
+        Event::Button { code: 0x110, pressed: false },
+        Event::Move { dx: -1, dy: 300 },
+        Event::Place { x: 0, y: 65535 },
+        Event::Wheel { dx: 0, dy: 120 },
+        Event::Touch { finger: 9, x: 1, y: 2 },
+        Event::Lift { finger: 9 },
+        Event::PadButton { pad: 3, code: 0x130, pressed: true },
+        Event::PadAxis { pad: 3, axis: 16, value: -1 },
+    ]
+}
+
+#[test]
+fn input_from_the_host() {
+    let batch = Events::batches(&events()).next().expect("one batch");
+    pin_all(vec![
+        (
+            HostInput::Events { number: 300, time: HostTime(1_000_000), events: batch },
+            "00ac02c0843d09\
+             001c01\
+             01900200\
+             0201d804\
+             0300ffff03\
+             0400f001\
+             05090102\
+             0609\
+             0703b00201\
+             08031001",
+        ),
+        (HostInput::ReleaseAll, "01"),
+        (HostInput::Plug { pad: 3 }, "0203"),
+        (HostInput::Unplug { pad: 0 }, "0300"),
+    ]);
+}
+
+#[test]
+fn input_from_the_guest() {
+    pin_all(vec![
+        (GuestInput::Ready, "00"),
+        (GuestInput::Unusable { why: Text::new("n") }, "01016e"),
+        (GuestInput::Written { number: 300, at: GuestTime(5), ignored: 6 }, "02ac020506"),
+        (GuestInput::Rumble { pad: 1, strong: 65535, weak: 0, duration: 200 }, "0301ffff0300c801"),
+        (GuestInput::Unsupported { kind: 9 }, "0409"),
+    ]);
+}
+
+#[test]
+fn a_batch_is_bounded() {
+    let event = Event::Lift { finger: 0 };
+    let raw = postcard::to_allocvec(&vec![event; 65]).expect("events serialise");
+    assert!(decode_hello::<Events>(&raw).is_err(), "a longer batch from a peer is refused");
+    let all = vec![event; 130];
+    let lengths: Vec<_> = Events::batches(&all).map(|batch| batch.as_slice().len()).collect();
+    assert_eq!(lengths, [64, 64, 2]);
 }
 
 #[test]
