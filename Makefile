@@ -44,6 +44,10 @@ endurance: setup-test image ## ten minutes of streaming: does anything grow?
 	cargo build --release --locked -p transom-tests
 	cargo test --release --locked -p transom-tests --test endurance -- --ignored --nocapture
 
+.PHONY: va-driver
+va-driver: setup-test ## target/va-driver/transom_drv_video.so: VA-API in software, for tests
+	tests/va-driver/build
+
 .PHONY: lint
 lint: setup-build ## formatting, clippy with warnings as errors, licences
 	cargo fmt --all --check
