@@ -5,6 +5,7 @@
 //! itself. They agree in what comes out: H.264 in Annex B without reordering, one reference, SPS
 //! and PPS before every IDR, an IDR only when asked for.
 
+pub mod choose;
 pub mod screen;
 pub mod software;
 

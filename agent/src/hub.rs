@@ -11,6 +11,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use transom_protocol::message::{DisplayState, FrameNumber, FrameTimes, Report, Text, VideoFormat};
 
 use crate::encode::Tuning;
+use crate::encode::choose::EncoderState;
 
 /// Access units that wait for the media connection while another is being written.
 const WAITING: usize = 1;
@@ -66,6 +67,7 @@ struct State {
     media: VecDeque<MediaItem>,
     display: DisplayState,
     display_version: u64,
+    encoder: EncoderState,
     report: Report,
     /// Wake the control connections, which wait in `poll`.
     wakers: Vec<Arc<EventFd>>,
@@ -91,6 +93,7 @@ impl Hub {
             media: VecDeque::new(),
             display: DisplayState::NoCard { reason: Text::new("the agent is starting") },
             display_version: 0,
+            encoder: EncoderState::default(),
             report: Report::default(),
             wakers: Vec::new(),
             stopping: false,
@@ -145,6 +148,16 @@ impl Hub {
             state.display_version += 1;
             state.wake_control();
         }
+    }
+
+    /// For the pipeline: which encoder is at work now, and why not another.
+    pub fn publish_encoder(&self, encoder: EncoderState) {
+        self.lock().encoder = encoder;
+    }
+
+    /// For diagnostics: which encoder is at work, and why not another.
+    pub fn encoder(&self) -> EncoderState {
+        self.lock().encoder.clone()
     }
 
     /// For all stages: changes the counters.
