@@ -45,6 +45,9 @@ pub enum ParseError {
     /// Neither of the known kinds.
     #[error("a guest is unix:PATH or vsock:CID")]
     Kind,
+    /// A name that would not do in a URL.
+    #[error("a name in front of = has 1 to {MAX_NAME} letters, digits, '-', '_' or '.'")]
+    Name,
     /// `unix:` alone.
     #[error("unix: needs the path of the guest's vsock socket behind it")]
     NoPath,
@@ -80,6 +83,68 @@ impl fmt::Display for GuestAddr {
             Self::Vsock { cid } => write!(f, "vsock:{cid}"),
         }
     }
+}
+
+/// Longest name of a guest in bytes.
+const MAX_NAME: usize = 64;
+
+/// A guest and what to call it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedGuest {
+    /// The user's choice; letters, digits, `-`, `_` and `.`, for it becomes part of URLs.
+    pub name: Option<String>,
+    /// Where it is.
+    pub guest: GuestAddr,
+}
+
+impl FromStr for NamedGuest {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text.split_once('=') {
+            // An equals sign behind the colon belongs to a path.
+            Some((name, guest)) if !name.contains(':') => {
+                if is_name(name) {
+                    Ok(Self { name: Some(name.into()), guest: guest.parse()? })
+                } else {
+                    Err(ParseError::Name)
+                }
+            }
+            _ => Ok(Self { name: None, guest: text.parse()? }),
+        }
+    }
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len())
+        && name.bytes().all(is_name_byte)
+        && name.bytes().any(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// A name for each guest, all different: the user's own, else the stem of the socket's file or
+/// the CID, with a number behind it where that is taken.
+pub fn names(guests: &[NamedGuest]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::with_capacity(guests.len());
+    for NamedGuest { name, guest } in guests {
+        let name = name.clone().unwrap_or_else(|| match guest {
+            GuestAddr::Vsock { cid } => format!("vsock-{cid}"),
+            GuestAddr::Unix(path) => {
+                let stem = path.file_stem().map(|stem| stem.to_string_lossy());
+                let fit = |c: char| if c.is_ascii() && is_name_byte(c as u8) { c } else { '-' };
+                let name: String =
+                    stem.unwrap_or_default().chars().take(MAX_NAME).map(fit).collect();
+                if is_name(&name) { name } else { "guest".into() }
+            }
+        });
+        let numbered = (2..).map(|n| format!("{name}-{n}"));
+        let free = std::iter::once(name.clone()).chain(numbered).find(|n| !names.contains(n));
+        names.extend(free);
+    }
+    names
 }
 
 /// Why a guest could not be reached.
@@ -227,6 +292,27 @@ async fn connect_vsock(_: u32, _: u32) -> Result<GuestStream, Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn guests_have_names_that_differ() {
+        let named = |texts: &[&str]| {
+            names(&texts.iter().map(|text| text.parse().expect(text)).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            named(&[
+                "doom=vsock:3",
+                "vsock:4",
+                "unix:/run/a b.vsock",
+                "unix:/x/doom.sock",
+                "unix:/."
+            ]),
+            ["doom", "vsock-4", "a-b", "doom-2", "guest"]
+        );
+        assert_eq!(named(&["unix:/run/a=b.vsock"]), ["a-b"]);
+        for text in ["=vsock:3", "a/b=vsock:3", "..=vsock:3"] {
+            assert_eq!(text.parse::<NamedGuest>(), Err(ParseError::Name), "{text}");
+        }
+    }
 
     #[test]
     fn addresses_read_and_print() {

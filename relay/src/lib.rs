@@ -4,14 +4,17 @@
 //!   guest ──▶ guest.rs ──▶ session.rs ──▶ video.rs ─┬▶ rtp.rs ──▶ pacer.rs ──▶ output/udp.rs ──▶ viewers
 //!   (agent)   connect      what was said            ├▶ rtcp.rs  (and back: feedback)
 //!                └─ clock.rs: the guest's clock     └▶ h264.rs ──▶ sdp.rs ──▶ SDP file
+//!                                └▶ feed.rs ──▶ all other viewers (and back: wishes, input.rs)
 //!             relay.rs supervises; stats.rs measures; status.rs tells the user
 //! ```
 //!
 //! Everything with logic in it takes bytes and `now` and touches no socket.
 
 pub mod clock;
+pub mod feed;
 pub mod guest;
 pub mod h264;
+pub mod input;
 pub mod link;
 pub mod output;
 pub mod pacer;

@@ -8,9 +8,11 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, builder::FalseyValueParser};
+use tokio::{sync::watch, task::JoinSet};
 use transom_protocol::{BitRate, PORT};
 use transom_relay::{
-    guest::GuestAddr,
+    feed,
+    guest::{self, NamedGuest},
     output::udp::{Target, UdpOutput},
     relay::{Config, Ending, Relay},
     rtp::DEFAULT_PACKET,
@@ -44,16 +46,21 @@ Examples:
     transom relay vsock:3 --rtp udp://192.0.2.7:5004 --rtp udp://239.255.0.1:5004
   Only look at the figures, as JSON lines:
     transom relay vsock:3 --json
+  Two guests at once, under names of your choice:
+    transom relay doom=vsock:3 desk=unix:/run/vm/desk.vsock
 
 Exit status: 0 when ended by Ctrl-C or SIGTERM, 1 on failure, 2 for a wrong command line,
 3 when another relay has taken over the guest. Set RUST_LOG=debug to see more.";
 
 #[derive(Debug, Args)]
 struct RelayArgs {
-    /// unix:PATH, the guest's hybrid vsock socket, or vsock:CID.
-    guest: GuestAddr,
+    /// unix:PATH, the guest's hybrid vsock socket, or vsock:CID; NAME=… in front gives the guest a
+    /// name of your choice in links and logs. May be given several times.
+    #[arg(required = true, value_name = "GUEST")]
+    guests: Vec<NamedGuest>,
 
-    /// Send RTP to udp://HOST:PORT, RTCP to the port above; may be given several times.
+    /// Send RTP to udp://HOST:PORT, RTCP to the port above; may be given several times. For one
+    /// guest alone.
     #[arg(long, value_name = "URL", env = "TRANSOM_RTP", value_delimiter = ',')]
     rtp: Vec<Target>,
 
@@ -122,22 +129,63 @@ fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
+    let names = guest::names(&args.guests);
+    if args.guests.len() > 1 && !args.rtp.is_empty() {
+        anyhow::bail!("--rtp sends the picture of one guest: start a relay for each of them");
+    }
     runtime.block_on(async {
+        let (stop, stopped) = watch::channel(());
         let shutdown = shutdown()?;
+        let epoch = Instant::now();
+        let several = args.guests.len() > 1;
         let outputs: Result<Vec<_>, _> =
             args.rtp.into_iter().map(|target| UdpOutput::open(target, args.ttl)).collect();
-        let epoch = Instant::now();
-        let config = video::Config {
+        let mut video = video::Config {
             outputs: outputs?,
             sdp: args.sdp.as_deref().map(SdpFile::new).transpose()?,
             packet: args.payload.into(),
             ttl: args.ttl,
             idr_interval: (!args.idr_interval.is_zero()).then_some(args.idr_interval),
         };
-        let video = Video::new(config, epoch).context("the system gives no random numbers")?;
-        let bitrate = args.bitrate.map(BitRate);
-        let config = Config { guest: args.guest, port: args.port, bitrate };
-        Ok(Relay::new(config, video, Status::new(args.json), epoch).run(shutdown).await?)
+        let mut relays = JoinSet::new();
+        for (NamedGuest { guest, .. }, name) in args.guests.into_iter().zip(names) {
+            // With several guests there are no targets, so that nothing is lost on the others.
+            let without = video.without_outputs();
+            let video = Video::new(std::mem::replace(&mut video, without), epoch)
+                .context("the system gives no random numbers")?;
+            let (source, commands, _feed) = feed::feed(&name, &guest);
+            let bitrate = args.bitrate.map(BitRate);
+            let config = Config { guest, port: args.port, bitrate };
+            let status = Status::new(args.json, several.then_some(name));
+            let relay = Relay::new(config, video, status, (source, commands), epoch);
+            let mut stopped = stopped.clone();
+            relays.spawn(relay.run(async move {
+                // An error means that the sender is gone, and with it the reason to go on.
+                let _ = stopped.changed().await;
+            }));
+        }
+        let mut shutdown = std::pin::pin!(shutdown);
+        let (mut result, mut asked) = (Ok(Ending::Asked), false);
+        loop {
+            tokio::select! {
+                ended = relays.join_next() => match ended {
+                    None => return result,
+                    Some(Ok(Ok(Ending::Asked))) => {}
+                    Some(Ok(Ok(Ending::TakenOver))) => result = result.map(|_| Ending::TakenOver),
+                    Some(Ok(Err(e))) => {
+                        if several {
+                            log::error!("{e}");
+                        }
+                        result = Err(e.into());
+                    }
+                    Some(Err(e)) => result = Err(e).context("a guest's task failed"),
+                },
+                () = shutdown.as_mut(), if !asked => {
+                    asked = true;
+                    let _ = stop.send(());
+                }
+            }
+        }
     })
 }
 

@@ -10,6 +10,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,7 +21,9 @@ use transom_protocol::{
 };
 
 use crate::{
+    feed::{Commands, Picture, Source},
     guest::{self, ConnectError, GuestAddr},
+    h264::ParameterSets,
     link::{Link, LinkError},
     session::{AccessUnit, Event, Session, SessionError},
     stats::Collector,
@@ -119,6 +122,10 @@ pub struct Relay {
     config: Config,
     video: Video,
     status: Status,
+    /// Where viewers other than those of plain RTP are served.
+    source: Source,
+    commands: Commands,
+    sets: ParameterSets,
     /// Zero of the host's clock.
     epoch: Instant,
     collector: Collector,
@@ -137,11 +144,20 @@ pub struct Relay {
 
 impl Relay {
     /// A relay that has not begun.
-    pub fn new(config: Config, video: Video, status: Status, epoch: Instant) -> Self {
+    pub fn new(
+        config: Config,
+        video: Video,
+        status: Status,
+        (source, commands): (Source, Commands),
+        epoch: Instant,
+    ) -> Self {
         Self {
             config,
             video,
             status,
+            source,
+            commands,
+            sets: ParameterSets::default(),
             epoch,
             collector: Collector::default(),
             boot: None,
@@ -177,8 +193,8 @@ impl Relay {
         };
         self.video.bye(self.host_now());
         match &ending {
-            Ok(Ending::Asked) => self.status.state(State::Ended),
-            Ok(Ending::TakenOver) => self.status.state(State::TakenOver),
+            Ok(Ending::Asked) => self.set_state(State::Ended),
+            Ok(Ending::TakenOver) => self.set_state(State::TakenOver),
             Err(error) => self.status.error(&error.to_string()),
         }
         self.status.finish();
@@ -194,7 +210,10 @@ impl Relay {
         (self.display, self.format, self.report) = (None, None, None);
         self.cpu_percent = None;
         self.video.pause();
-        self.status.state(State::Waiting(error.to_string()));
+        self.source.restart();
+        self.source.tell_figures(None);
+        self.source.tell(|news| news.format = None);
+        self.set_state(State::Waiting(error.to_string()));
     }
 
     /// Doubles from one failure to the next; half of it is chance, so that relays which lost the
@@ -246,6 +265,9 @@ impl Relay {
             Some(_) => log::info!("{guest}: the guest was rebooted; {}", welcome.software),
             None => log::info!("{guest}: connected to {}", welcome.software),
         }
+        self.source.tell(|news| {
+            (news.boot, news.agent) = (Some(welcome.boot), Some(welcome.software.clone()));
+        });
         Ok(link)
     }
 
@@ -286,8 +308,12 @@ impl Relay {
                 self.passed(session, done);
             }
             self.video.report(now, session.clock().nanos(now));
-            if self.video.take_idr_wish(now) {
+            let wishes = self.source.take_wishes();
+            if self.video.take_idr_wish(now) || wishes.idr {
                 session.request_idr();
+            }
+            if let Some(bitrate) = wishes.bitrate {
+                session.set_bitrate(self.config.bitrate.map_or(bitrate, |most| most.min(bitrate)));
             }
             if now >= self.next_status {
                 self.next_status = now + STATUS_INTERVAL;
@@ -309,6 +335,9 @@ impl Relay {
                         session.request_idr();
                     }
                 }
+                () = self.source.wished() => {}
+                // The agent has no input devices yet.
+                _ = self.commands.next() => {}
                 () = sleep_until(wake.into()) => {}
             }
         }
@@ -322,19 +351,22 @@ impl Relay {
             }
             Event::StreamStart(format) => {
                 self.format = Some(format);
+                self.source.tell(|news| news.format = Some(format));
                 self.tell_state(false);
             }
             Event::StreamStop => {
                 self.format = None;
+                self.source.tell_figures(None);
+                self.source.tell(|news| news.format = None);
                 self.tell_state(false);
             }
-            Event::AccessUnit(unit) => self.handle_unit(session, &unit).await,
+            Event::AccessUnit(unit) => self.handle_unit(session, unit).await,
             Event::Report(report) => self.handle_report(report),
             Event::Goodbye(_) => {} // ends the session before it gets here
         }
     }
 
-    async fn handle_unit(&mut self, session: &Session, unit: &AccessUnit) {
+    async fn handle_unit(&mut self, session: &Session, unit: AccessUnit) {
         let now = Instant::now();
         if let Some(done) = self.video.flush().await {
             self.passed(session, done);
@@ -343,7 +375,12 @@ impl Relay {
         let seen = session.clock().estimate(now).map(|clock| clock.host_nanos(unit.times.seen));
         let taken = seen.unwrap_or(received).clamp(received - MAX_AGE, received);
         let passage = Passage { times: unit.times, bytes: unit.data.len(), received };
-        match self.video.start(now, unit, taken, passage) {
+        if unit.idr && self.sets.update(&unit.data) {
+            self.source.tell(|news| news.sets = Some(self.sets.clone()));
+        }
+        let picture = Arc::new(Picture { unit, taken, received: now });
+        self.source.publish(&picture);
+        match self.video.start(now, &picture.unit, taken, passage) {
             Ok(Some(path)) => self.status.sdp(path),
             Ok(None) => {}
             Err(e) => {

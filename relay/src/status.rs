@@ -123,6 +123,8 @@ pub fn no_picture(state: &DisplayState) -> Option<String> {
 #[derive(Debug)]
 pub struct Status {
     mode: Mode,
+    /// The guest's name, where several share the output.
+    name: Option<String>,
     colour: bool,
     state: State,
     next_plain: Option<Instant>,
@@ -136,17 +138,18 @@ enum Mode {
 }
 
 impl Status {
-    /// Picks the way by what stdout is.
-    pub fn new(json: bool) -> Self {
+    /// Picks the way by what stdout is. Guests that have a `name` share it, line by line.
+    pub fn new(json: bool, name: Option<String>) -> Self {
         let env = |name: &str| std::env::var(name).unwrap_or_default();
         let terminal = io::stdout().is_terminal() && env("TERM") != "dumb";
-        let mode = match (json, terminal) {
+        let mode = match (json, terminal && name.is_none()) {
             (true, _) => Mode::Json,
             (false, true) => Mode::Terminal,
             (false, false) => Mode::Plain,
         };
         Self {
             mode,
+            name,
             colour: env("NO_COLOR").is_empty(),
             state: State::Connecting,
             next_plain: None,
@@ -164,7 +167,7 @@ impl Status {
                     State::Streaming { width, height } => Some((width, height)),
                     _ => None,
                 };
-                event(
+                self.event(
                     "state",
                     json!({
                         "state": state.name(), "text": state.to_string(),
@@ -172,7 +175,7 @@ impl Status {
                     }),
                 );
             }
-            Mode::Plain => say(&format!("{state}\n")),
+            Mode::Plain => say(&format!("{}{state}\n", self.prefix())),
             // Longer than a line can show, and worth keeping.
             Mode::Terminal => say(&format!("{}{state}\n", clear())),
         }
@@ -183,11 +186,11 @@ impl Status {
     /// Tells the figures of the last second.
     pub fn figures(&mut self, now: Instant, figures: &Figures) {
         match self.mode {
-            Mode::Json => event("stats", json!(figures)),
+            Mode::Json => self.event("stats", json!(figures)),
             Mode::Plain if self.next_plain.is_none_or(|next| next <= now) => {
                 // The first line would tell of a second that has just begun.
                 if self.next_plain.is_some() {
-                    say(&format!("{}\n", line(figures, usize::MAX, false)));
+                    say(&format!("{}{}\n", self.prefix(), line(figures, usize::MAX, false)));
                 }
                 self.next_plain = Some(now + PLAIN_INTERVAL);
             }
@@ -204,7 +207,7 @@ impl Status {
     /// Tells that a new session description is there.
     pub fn sdp(&mut self, path: &Path) {
         match self.mode {
-            Mode::Json => event("sdp", json!({ "path": path.to_string_lossy() })),
+            Mode::Json => self.event("sdp", json!({ "path": path.to_string_lossy() })),
             Mode::Plain | Mode::Terminal => {
                 say(&format!("{}described in {}\n", clear(), path.display()));
             }
@@ -214,7 +217,7 @@ impl Status {
     /// Tells what went wrong and is survived, or ends the run.
     pub fn error(&mut self, text: &str) {
         if self.mode == Mode::Json {
-            event("error", json!({ "text": text }));
+            self.event("error", json!({ "text": text }));
         }
     }
 
@@ -224,13 +227,20 @@ impl Status {
             say("\n");
         }
     }
-}
 
-fn event(kind: &str, mut body: serde_json::Value) {
-    let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    body["event"] = kind.into();
-    body["time"] = ((time.as_secs_f64() * 1000.0).round() / 1000.0).into();
-    say(&format!("{body}\n"));
+    fn prefix(&self) -> String {
+        self.name.as_ref().map_or_else(String::new, |name| format!("{name}: "))
+    }
+
+    fn event(&self, kind: &str, mut body: serde_json::Value) {
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        body["event"] = kind.into();
+        body["time"] = ((time.as_secs_f64() * 1000.0).round() / 1000.0).into();
+        if let Some(name) = &self.name {
+            body["guest"] = name.as_str().into();
+        }
+        say(&format!("{body}\n"));
+    }
 }
 
 /// Ends a live line before something else is written.

@@ -39,6 +39,13 @@ pub struct Config {
     pub idr_interval: Option<Duration>,
 }
 
+impl Config {
+    /// The same for a guest that is sent to nobody by plain RTP.
+    pub fn without_outputs(&self) -> Self {
+        Self { outputs: Vec::new(), sdp: None, ..*self }
+    }
+}
+
 /// The stream.
 #[derive(Debug)]
 pub struct Video {

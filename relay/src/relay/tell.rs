@@ -15,6 +15,11 @@ use crate::{
 };
 
 impl Relay {
+    pub(super) fn set_state(&mut self, state: State) {
+        self.source.tell(|news| news.state = state.clone());
+        self.status.state(state);
+    }
+
     pub(super) fn handle_report(&mut self, report: Report) {
         let now = Instant::now();
         self.cpu_percent = self.report.and_then(|(then, before)| {
@@ -37,7 +42,7 @@ impl Relay {
             }
             _ => return,
         };
-        self.status.state(state);
+        self.set_state(state);
     }
 
     pub(super) fn tell_figures(&mut self, session: &Session, now: Instant) {
@@ -72,5 +77,6 @@ impl Relay {
             }),
         };
         self.status.figures(now, &figures);
+        self.source.tell_figures(Some(figures));
     }
 }

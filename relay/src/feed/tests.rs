@@ -1,0 +1,111 @@
+use super::*;
+use transom_protocol::{FrameNumber, GuestTime, message::FrameTimes};
+
+fn picture(number: u64, idr: bool, received: Instant) -> Arc<Picture> {
+    let zero = GuestTime(0);
+    let times = FrameTimes { seen: zero, converted: zero, encoded: zero, sent: zero };
+    let unit = AccessUnit { number: FrameNumber(number), idr, times, damage: 0, data: vec![] };
+    Arc::new(Picture { unit, taken: 0, received })
+}
+
+fn new_feed() -> (Source, Feed) {
+    let (source, _commands, feed) = feed("vm", &GuestAddr::Vsock { cid: 3 });
+    (source, feed)
+}
+
+/// What waits for a viewer right now.
+fn waiting(seat: &mut Seat) -> Vec<u64> {
+    std::iter::from_fn(|| seat.pictures.try_recv().ok()).map(|p| p.unit.number.0).collect()
+}
+
+#[test]
+fn a_newcomer_asks_for_an_idr_and_starts_with_it() {
+    let (source, feed) = new_feed();
+    let mut seat = feed.watch(ViewerId::next()).expect("a seat");
+    assert_eq!(source.take_wishes(), Wishes { idr: true, bitrate: None });
+    assert_eq!(source.take_wishes(), Wishes::default());
+    let now = Instant::now();
+    source.publish(&picture(0, false, now));
+    source.publish(&picture(1, true, now));
+    source.publish(&picture(2, false, now));
+    assert_eq!(waiting(&mut seat), [1, 2]);
+    drop(seat);
+    assert_eq!(feed.viewers(), 0);
+}
+
+#[test]
+fn a_slow_viewer_skips_to_an_idr_and_costs_others_one_a_second() {
+    let (source, feed) = new_feed();
+    let (mut slow, mut fast) = (
+        feed.watch(ViewerId::next()).expect("a seat"),
+        feed.watch(ViewerId::next()).expect("a seat"),
+    );
+    let mut now = Instant::now() + CATCH_UP;
+    source.publish(&picture(0, true, now));
+    source.take_wishes();
+    for number in 1..10 {
+        source.publish(&picture(number, false, now));
+        assert_eq!(waiting(&mut fast).len(), if number == 1 { 2 } else { 1 });
+    }
+    assert_eq!(waiting(&mut slow), [0, 1, 2], "a short queue, nothing behind a gap");
+    assert!(!source.take_wishes().idr, "it has taken nothing yet: an IDR would be lost on it");
+    let mut asked = 0;
+    for number in 10..130 {
+        now += Duration::from_millis(20);
+        source.publish(&picture(number, false, now));
+        waiting(&mut fast);
+        asked += u32::from(source.take_wishes().idr);
+    }
+    assert_eq!(asked, 3, "in 2.4 seconds");
+    assert!(waiting(&mut slow).is_empty());
+    source.publish(&picture(130, true, now));
+    assert_eq!(waiting(&mut slow), [130]);
+    assert_eq!(slow.skipped(), 127);
+    assert_eq!(fast.skipped(), 0);
+}
+
+#[test]
+fn controllers_rule_the_bitrate_and_the_much_slower_do_not() {
+    let demand =
+        |mega: u32, controls| Demand { bitrate: Some(BitRate(mega * 1_000_000)), controls };
+    let mega = |demands: &[Demand]| target(demands.iter().copied()).map(|rate| rate.0 / 1_000_000);
+    assert_eq!(mega(&[]), None);
+    assert_eq!(mega(&[Demand::default()]), None);
+    assert_eq!(mega(&[demand(10, false), demand(8, false), demand(1, false)]), Some(8));
+    assert_eq!(mega(&[demand(10, true), demand(2, true), demand(20, false)]), Some(2));
+    assert_eq!(mega(&[demand(1, false), demand(10, true)]), Some(10));
+}
+
+#[test]
+fn a_target_is_told_once_and_again_to_a_new_session() {
+    let (source, feed) = new_feed();
+    let seat = feed.watch(ViewerId::next()).expect("a seat");
+    source.take_wishes();
+    let demand = Demand { bitrate: Some(BitRate(5)), controls: false };
+    seat.demand(demand);
+    seat.demand(demand);
+    assert_eq!(source.take_wishes().bitrate, Some(BitRate(5)));
+    assert_eq!(source.take_wishes().bitrate, None);
+    source.restart();
+    assert_eq!(source.take_wishes().bitrate, Some(BitRate(5)));
+}
+
+#[test]
+fn seats_are_limited() {
+    let (_source, feed) = new_feed();
+    let seats: Vec<_> = (0..MAX_VIEWERS).map(|_| feed.watch(ViewerId::next())).collect();
+    assert!(seats.iter().all(Result::is_ok));
+    assert_eq!(feed.watch(ViewerId::next()).err(), Some(Full));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn input_stays_in_order_and_is_refused_when_nobody_takes_it() {
+    let (_source, mut commands, feed) = feed("vm", &GuestAddr::Vsock { cid: 3 });
+    let viewer = ViewerId(1);
+    for pad in 0..INPUT_QUEUE {
+        assert_eq!(feed.send_input(Command::Plug { viewer, pad: pad as u8 }), Ok(()));
+    }
+    assert_eq!(feed.send_input(Command::ReleaseAll { viewer }), Err(InputRefused));
+    assert_eq!(commands.next().await, Command::Plug { viewer, pad: 0 });
+    assert_eq!(commands.next().await, Command::Plug { viewer, pad: 1 });
+}
