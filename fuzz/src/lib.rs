@@ -1,6 +1,8 @@
 //! The bodies of the fuzz targets, and input to start from. Each takes any bytes; to panic is to
 //! have found a bug.
 
+pub mod diagnostics;
+
 use std::time::Instant;
 
 use serde::de::DeserializeOwned;
@@ -27,9 +29,11 @@ use transom_relay::{
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 7] = [
     ("wire_guest", wire_guest, guest_seeds),
     ("wire_host", wire_host, host_seeds),
+    ("diagnostics_host", diagnostics::from_host, diagnostics::host_seeds),
+    ("diagnostics_guest", diagnostics::from_guest, diagnostics::guest_seeds),
     ("hybrid", hybrid, hybrid_seeds),
     ("rtcp", rtcp, rtcp_seeds),
     ("h264", h264, h264_seeds),
@@ -313,6 +317,8 @@ mod tests {
             |seeds: Vec<Vec<u8>>| seeds.iter().flat_map(|s| frames(s, Limits::MEDIA)).count();
         assert_eq!(parsed(guest_seeds()), 17);
         assert_eq!(parsed(host_seeds()), 10);
+        assert_eq!(parsed(diagnostics::host_seeds()), 23);
+        assert_eq!(parsed(diagnostics::guest_seeds()), 18);
         assert!(
             rtcp_seeds()
                 .iter()

@@ -18,6 +18,20 @@
 //!
 //! Facts are named by dotted paths, so that a newer agent can tell more and an older relay still
 //! shows it. What relays compute with has a struct of its own.
+//!
+//! # Rules for both sides
+//!
+//! - More than [`MAX_CONNECTIONS`] are refused in the hello, with
+//!   [`Refusal::Busy`](crate::message::Refusal::Busy); a request of which the guest serves only so
+//!   many at a time ends with [`Outcome::Busy`].
+//! - A request of a kind that the guest does not know ends with [`Outcome::Unsupported`], one that
+//!   does not parse with [`Outcome::Failed`]. Later messages of a kind that is not known, or with
+//!   something in them that is not known, are skipped; the guest says so with
+//!   [`GuestDiagnostics::Unsupported`]. Hosts skip what they do not know in silence.
+//! - A guest that ends a request early, such as a copy onto a full disk, goes on reading and
+//!   discards for up to [`LINGER`] seconds, so that the reason arrives before the connection
+//!   breaks. A host that sends looks for [`GuestDiagnostics::End`] meanwhile.
+//! - The request has to arrive within [`REQUEST_TIMEOUT`] seconds of the welcome.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +46,12 @@ pub const MAX_DATA: u32 = 64 * 1024;
 pub const MAX_LINE: usize = 2048;
 /// Diagnostic connections served at a time.
 pub const MAX_CONNECTIONS: usize = 8;
+/// Most bytes of one [`Request::Throughput`].
+pub const MAX_THROUGHPUT: u64 = 1 << 30;
+/// How long a guest discards what a host still sends behind the end, in seconds.
+pub const LINGER: u32 = 2;
+/// How long a guest waits for the request, in seconds.
+pub const REQUEST_TIMEOUT: u32 = 5;
 
 /// A path, a command or a line of a log.
 pub type Line = Text<MAX_LINE>;
@@ -41,9 +61,10 @@ pub type Line = Text<MAX_LINE>;
 pub enum HostDiagnostics {
     /// The first message, and the only one of its kind.
     Request(Request),
-    /// Input for the shell, or a piece of a file; the bulk is its bytes.
+    /// Input for the shell, a piece of a file, or what is to be echoed; the bulk is its bytes.
     Data,
-    /// There is no more [`HostDiagnostics::Data`].
+    /// There is no more [`HostDiagnostics::Data`]. A shell on a terminal is told by the terminal's
+    /// end-of-file character, one on pipes by closing its standard input.
     EndOfData,
     /// The terminal has a new size.
     Resize(TerminalSize),
@@ -108,13 +129,14 @@ pub enum Request {
         terminal: Option<Terminal>,
     },
     /// A file of the guest: [`GuestDiagnostics::File`], then its bytes as
-    /// [`GuestDiagnostics::Data`].
+    /// [`GuestDiagnostics::Data`]. Files of the kernel are longer than they say: all was sent when
+    /// the outcome is [`Outcome::Done`].
     Pull {
         /// An absolute path.
         path: Line,
     },
-    /// A file for the guest: its bytes follow as [`HostDiagnostics::Data`]. It appears under its
-    /// name only when it is complete.
+    /// A file for the guest: its bytes follow as [`HostDiagnostics::Data`], then
+    /// [`HostDiagnostics::EndOfData`]. It appears under its name only when it is complete.
     Push {
         /// An absolute path.
         path: Line,
@@ -125,12 +147,19 @@ pub enum Request {
     },
     /// Sends so many bytes as [`GuestDiagnostics::Data`], to measure the way.
     Throughput {
-        /// At most 1 GiB.
+        /// At most [`MAX_THROUGHPUT`].
         bytes: u64,
     },
-    /// Answers each [`HostDiagnostics::Data`] with [`GuestDiagnostics::Data`] of the same bytes,
-    /// until [`HostDiagnostics::EndOfData`]: to measure round trips.
+    /// Answers each [`HostDiagnostics::Data`] with [`GuestDiagnostics::Echo`] and the same bytes,
+    /// until [`HostDiagnostics::EndOfData`]: to measure round trips and the guest's clocks.
     Echo,
+    /// Discards [`HostDiagnostics::Data`] until [`HostDiagnostics::EndOfData`], to measure the way
+    /// into the guest.
+    Sink,
+}
+
+impl Message for Request {
+    const KINDS: u32 = 15;
 }
 
 /// Whose log.
@@ -252,10 +281,19 @@ pub enum GuestDiagnostics {
         /// The variant's index.
         kind: u32,
     },
+    /// The bulk is what the host sent.
+    Echo {
+        /// When it was read.
+        received: GuestTime,
+        /// When this was written.
+        sent: GuestTime,
+        /// What the guest's wall clock said then, in microseconds since 1970.
+        wall: u64,
+    },
 }
 
 impl Message for GuestDiagnostics {
-    const KINDS: u32 = 13;
+    const KINDS: u32 = 14;
 }
 
 /// How a request ended.
@@ -275,7 +313,7 @@ pub enum Outcome {
         /// Why, and what helps.
         why: Line,
     },
-    /// Too many diagnostic connections are open.
+    /// The guest serves as many requests of this kind as it does at a time.
     Busy,
 }
 
@@ -323,11 +361,13 @@ pub struct Sample {
     pub at: GuestTime,
     /// How long the agent runs, in milliseconds.
     pub uptime: u64,
+    /// What the display does, in words: `lit`, or why there is no picture.
+    pub display: Text,
     /// Visible size of the captured scanout in pixels; 0 when there is none.
     pub width: u32,
     /// The same.
     pub height: u32,
-    /// The encoder in use, such as `screen` or `vaapi (radeonsi)`.
+    /// The encoder in use, or the one that a viewer would get: `screen`, `vaapi (radeonsi)`.
     pub encoder: Text,
     /// Whether a host takes media.
     pub watched: bool,
