@@ -1,0 +1,32 @@
+//! The command line: one file per subcommand, each with its arguments, its help and its `run`.
+//!
+//! To add one: a file here, a variant of [`Command`], an arm in [`run`].
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod relay;
+mod shutdown;
+
+/// Brings the screen of a virtual machine to viewers on its host and beyond.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Takes a guest's screen and sends it on as RTP.
+    #[command(after_help = relay::HELP)]
+    Relay(relay::RelayArgs),
+}
+
+/// Does what the command line asks for.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Relay(args) => relay::run(args),
+    }
+}

@@ -1,0 +1,171 @@
+//! `transom relay`: what may be given, and the parts that it builds.
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use clap::{Args, builder::FalseyValueParser};
+use tokio::{sync::watch, task::JoinSet};
+use transom_protocol::{BitRate, PORT};
+use transom_relay::{
+    feed,
+    guest::{self, NamedGuest},
+    output::udp::{Target, UdpOutput},
+    relay::{Config, Ending, Relay},
+    rtp::DEFAULT_PACKET,
+    sdp::SdpFile,
+    status::Status,
+    video::{self, Video},
+};
+
+use super::shutdown::shutdown;
+
+/// Behind `transom relay --help`.
+pub const HELP: &str = "\
+Examples:
+  Watch a guest of QEMU with vhost-device-vsock on this machine:
+    transom relay unix:/run/vm/guest.vsock --rtp udp://127.0.0.1:5004 --sdp guest.sdp
+    ffplay -probesize 32 -analyzeduration 0 -fflags nobuffer -flags low_delay \\
+      -protocol_whitelist file,udp,rtp guest.sdp
+  Send a guest with CID 3 to a viewer and to everyone on the local network:
+    transom relay vsock:3 --rtp udp://192.0.2.7:5004 --rtp udp://239.255.0.1:5004
+  Only look at the figures, as JSON lines:
+    transom relay vsock:3 --json
+  Two guests at once, under names of your choice:
+    transom relay doom=vsock:3 desk=unix:/run/vm/desk.vsock
+
+Exit status: 0 when ended by Ctrl-C or SIGTERM, 1 on failure, 2 for a wrong command line,
+3 when another relay has taken over the guest. Set RUST_LOG=debug to see more.";
+
+/// What `transom relay` is told.
+#[derive(Debug, Args)]
+pub struct RelayArgs {
+    /// unix:PATH, the guest's hybrid vsock socket, or vsock:CID; NAME=… in front gives the guest a
+    /// name of your choice in links and logs. May be given several times.
+    #[arg(required = true, value_name = "GUEST")]
+    guests: Vec<NamedGuest>,
+
+    /// Send RTP to udp://HOST:PORT, RTCP to the port above; may be given several times. For one
+    /// guest alone.
+    #[arg(long, value_name = "URL", env = "TRANSOM_RTP", value_delimiter = ',')]
+    rtp: Vec<Target>,
+
+    /// Describe the stream to the first --rtp target in this file, for a viewer to open.
+    #[arg(long, value_name = "FILE", env = "TRANSOM_SDP", requires = "rtp")]
+    sdp: Option<PathBuf>,
+
+    /// Tell states and figures as JSON lines (docs/json.md).
+    #[arg(long, env = "TRANSOM_JSON", value_parser = FalseyValueParser::new())]
+    json: bool,
+
+    /// Ask for an IDR so often while there are --rtp targets; 0 is never. Viewers of plain RTP
+    /// cannot ask for one themselves and would wait for a picture.
+    #[arg(long, value_name = "SECONDS", env = "TRANSOM_IDR_INTERVAL", default_value = "2", value_parser = seconds)]
+    idr_interval: Duration,
+
+    /// Longest RTP packet in bytes, with its 12 bytes of header.
+    #[arg(long, value_name = "BYTES", env = "TRANSOM_PAYLOAD", default_value_t = DEFAULT_PACKET as u16, value_parser = clap::value_parser!(u16).range(200..=8900))]
+    payload: u16,
+
+    /// Hops that multicast may take; 1 stays on the local network.
+    #[arg(long, value_name = "HOPS", env = "TRANSOM_TTL", default_value = "1")]
+    ttl: u8,
+
+    /// Target for the guest's encoder in bits per second; the agent's own default otherwise.
+    #[arg(long, value_name = "BITS", env = "TRANSOM_BITRATE", value_parser = clap::value_parser!(u32).range(1..))]
+    bitrate: Option<u32>,
+
+    /// The agent's vsock port in the guest.
+    #[arg(long, env = "TRANSOM_PORT", default_value_t = PORT, value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
+    port: u32,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("not a number of seconds from 0 to 3600".into()),
+    }
+}
+
+/// Relays until the user ends it.
+pub fn run(args: RelayArgs) -> anyhow::Result<ExitCode> {
+    Ok(match relay(args)? {
+        Ending::Asked => ExitCode::SUCCESS,
+        Ending::TakenOver => ExitCode::from(3),
+    })
+}
+
+fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
+    for (i, target) in args.rtp.iter().enumerate() {
+        if let Some(other) = args.rtp[..i].iter().find(|other| other.overlaps(target)) {
+            anyhow::bail!(
+                "{other} and {target} share a port: each takes its own and the one above for RTCP"
+            );
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let names = guest::names(&args.guests);
+    if args.guests.len() > 1 && !args.rtp.is_empty() {
+        anyhow::bail!("--rtp sends the picture of one guest: start a relay for each of them");
+    }
+    runtime.block_on(async {
+        let (stop, stopped) = watch::channel(());
+        let shutdown = shutdown()?;
+        let epoch = Instant::now();
+        let several = args.guests.len() > 1;
+        let outputs: Result<Vec<_>, _> =
+            args.rtp.into_iter().map(|target| UdpOutput::open(target, args.ttl)).collect();
+        let mut video = video::Config {
+            outputs: outputs?,
+            sdp: args.sdp.as_deref().map(SdpFile::new).transpose()?,
+            packet: args.payload.into(),
+            ttl: args.ttl,
+            idr_interval: (!args.idr_interval.is_zero()).then_some(args.idr_interval),
+        };
+        let mut relays = JoinSet::new();
+        for (NamedGuest { guest, .. }, name) in args.guests.into_iter().zip(names) {
+            // With several guests there are no targets, so that nothing is lost on the others.
+            let without = video.without_outputs();
+            let video = Video::new(std::mem::replace(&mut video, without), epoch)
+                .context("the system gives no random numbers")?;
+            let (source, commands, _feed) = feed::feed(&name, &guest);
+            let bitrate = args.bitrate.map(BitRate);
+            let config = Config { guest, port: args.port, bitrate };
+            let status = Status::new(args.json, several.then_some(name));
+            let relay = Relay::new(config, video, status, (source, commands), epoch);
+            let mut stopped = stopped.clone();
+            relays.spawn(relay.run(async move {
+                // An error means that the sender is gone, and with it the reason to go on.
+                let _ = stopped.changed().await;
+            }));
+        }
+        let mut shutdown = std::pin::pin!(shutdown);
+        let (mut result, mut asked) = (Ok(Ending::Asked), false);
+        loop {
+            tokio::select! {
+                ended = relays.join_next() => match ended {
+                    None => return result,
+                    Some(Ok(Ok(Ending::Asked))) => {}
+                    Some(Ok(Ok(Ending::TakenOver))) => result = result.map(|_| Ending::TakenOver),
+                    Some(Ok(Err(e))) => {
+                        if several {
+                            log::error!("{e}");
+                        }
+                        result = Err(e.into());
+                    }
+                    Some(Err(e)) => result = Err(e).context("a guest's task failed"),
+                },
+                () = shutdown.as_mut(), if !asked => {
+                    asked = true;
+                    let _ = stop.send(());
+                }
+            }
+        }
+    })
+}
