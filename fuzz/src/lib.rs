@@ -2,6 +2,7 @@
 //! have found a bug.
 
 pub mod diagnostics;
+pub mod input;
 
 use std::time::Instant;
 
@@ -29,7 +30,7 @@ use transom_relay::{
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("wire_guest", wire_guest, guest_seeds),
     ("wire_host", wire_host, host_seeds),
     ("diagnostics_host", diagnostics::from_host, diagnostics::host_seeds),
@@ -37,6 +38,7 @@ pub const TARGETS: [Target; 7] = [
     ("hybrid", hybrid, hybrid_seeds),
     ("rtcp", rtcp, rtcp_seeds),
     ("h264", h264, h264_seeds),
+    ("channel", input::channel, input::channel_seeds),
 ];
 
 /// What a host reads from a guest, up to the session. The first byte cuts the stream into pieces.

@@ -1,4 +1,10 @@
 //! What viewers do, on its way to the guest.
+//!
+//! `channel.rs` reads what a page sends, `keys.rs` knows which key it means; docs/input.md tells
+//! both to whoever writes a viewer.
+
+pub mod channel;
+pub mod keys;
 
 use std::time::Instant;
 
@@ -13,6 +19,8 @@ pub enum Command {
     Events {
         /// Whose.
         viewer: ViewerId,
+        /// The viewer's own number for them, for the answer.
+        number: u32,
         /// When they came in.
         at: Instant,
         /// What happened.
