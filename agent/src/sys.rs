@@ -5,3 +5,4 @@ pub mod dmabuf;
 pub mod kms;
 pub mod memory;
 pub mod openh264;
+pub mod uinput;
