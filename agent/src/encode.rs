@@ -8,12 +8,14 @@
 pub mod choose;
 pub mod screen;
 pub mod software;
+pub mod vaapi;
 
 use std::str::FromStr;
 
 use transom_protocol::message::{BitRate, GuestTime};
 
 use crate::capture::Frame;
+use choose::{Auto, EncoderState};
 use screen::Screen;
 use software::Software;
 
@@ -57,6 +59,9 @@ pub enum EncodeError {
     /// The library's own reason.
     #[error(transparent)]
     OpenH264(#[from] crate::sys::openh264::Failure),
+    /// VA-API's, where nothing else is wanted.
+    #[error(transparent)]
+    Vaapi(#[from] vaapi::VaapiError),
     /// It returned without a frame although it was told never to.
     #[error("the encoder left a frame out")]
     Skipped,
@@ -65,8 +70,12 @@ pub enum EncodeError {
 /// Which encoder to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Choice {
-    /// The one whose cost follows the damage.
+    /// VA-API where it works, the screen encoder everywhere else.
     #[default]
+    Auto,
+    /// VA-API or nothing.
+    Vaapi,
+    /// The one whose cost follows the damage.
     Screen,
     /// OpenH264, which has motion in quarters of a sample and pays for every macroblock.
     OpenH264,
@@ -77,9 +86,11 @@ impl FromStr for Choice {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
+            "auto" => Ok(Self::Auto),
+            "vaapi" => Ok(Self::Vaapi),
             "screen" => Ok(Self::Screen),
             "openh264" => Ok(Self::OpenH264),
-            _ => Err(format!("'{text}' is neither 'screen' nor 'openh264'")),
+            _ => Err(format!("'{text}' is none of auto, vaapi, screen, openh264")),
         }
     }
 }
@@ -87,6 +98,8 @@ impl FromStr for Choice {
 /// The encoders.
 #[derive(Debug)]
 pub enum Encoder {
+    /// Whatever is best here and now.
+    Auto(Box<Auto>),
     /// On the CPU, at a cost that follows the damage.
     Screen(Box<Screen>),
     /// OpenH264 on the CPU.
@@ -101,6 +114,8 @@ impl Encoder {
     /// It does not take this size.
     pub fn new(choice: Choice, size: (u32, u32), tuning: Tuning) -> Result<Self, EncodeError> {
         match choice {
+            Choice::Auto | Choice::Vaapi => Auto::new(size, tuning, choice == Choice::Vaapi)
+                .map(|auto| Self::Auto(Box::new(auto))),
             Choice::Screen => {
                 Screen::new(size, tuning).map(|screen| Self::Screen(Box::new(screen)))
             }
@@ -111,9 +126,26 @@ impl Encoder {
     /// The size of the pictures that this encoder takes.
     pub fn size(&self) -> (u32, u32) {
         match self {
+            Self::Auto(encoder) => encoder.size(),
             Self::Screen(encoder) => encoder.size(),
             Self::Software(encoder) => encoder.size(),
         }
+    }
+
+    /// What is at work, if that has changed since the last call.
+    pub fn take_news(&mut self) -> Option<EncoderState> {
+        match self {
+            Self::Auto(encoder) => encoder.take_news(),
+            Self::Screen(_) | Self::Software(_) => None,
+        }
+    }
+
+    /// What is at work, for encoders that never change.
+    pub fn state(&self) -> EncoderState {
+        EncoderState::software(match self {
+            Self::Auto(_) | Self::Screen(_) => "screen",
+            Self::Software(_) => "openh264",
+        })
     }
 
     /// New targets, from the next frame on and without an IDR.
@@ -123,6 +155,10 @@ impl Encoder {
     /// The encoder is lost.
     pub fn tune(&mut self, tuning: Tuning) -> Result<(), EncodeError> {
         match self {
+            Self::Auto(encoder) => {
+                encoder.tune(tuning);
+                Ok(())
+            }
             Self::Screen(encoder) => {
                 encoder.tune(tuning);
                 Ok(())
@@ -138,6 +174,7 @@ impl Encoder {
     /// The encoder is lost.
     pub fn encode(&mut self, request: Request<'_>) -> Result<AccessUnit, EncodeError> {
         match self {
+            Self::Auto(encoder) => encoder.encode(request),
             Self::Screen(encoder) => encoder.encode(request),
             Self::Software(encoder) => encoder.encode(request),
         }

@@ -8,12 +8,11 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use transom_agent::capture::Capture;
-use transom_agent::encode::{Choice, Tuning};
+use transom_agent::encode::{Choice, Tuning, vaapi};
 use transom_agent::hub::Hub;
-use transom_agent::input::devices::Desk;
 use transom_agent::link::{self, Address, Listener};
 use transom_agent::pipeline;
 use transom_agent::session::Sessions;
@@ -27,12 +26,15 @@ use transom_protocol::{BitRate, PORT};
 #[derive(Debug, Parser)]
 #[command(
     version,
+    args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  \
     transom-agent\n  \
     transom-agent --bitrate 20000000 --fps 30\n  \
     transom-agent --listen unix:/run/transom.sock --card /dev/dri/card1"
 )]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Where to listen: vsock, or unix:PATH to try the agent without a virtual machine
     #[arg(long, env = "TRANSOM_LISTEN", default_value = "vsock", value_name = "ADDRESS")]
     listen: Address,
@@ -45,12 +47,27 @@ struct Arguments {
     /// Most frames per second; the host may change it
     #[arg(long, env = "TRANSOM_FPS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=240))]
     fps: u16,
-    /// Encoder: screen, whose cost follows what changes, or openh264
-    #[arg(long, env = "TRANSOM_ENCODER", default_value = "screen", value_name = "NAME")]
+    /// Encoder: auto (VA-API where a driver works, else screen), vaapi, screen (its cost follows
+    /// what changes), openh264
+    #[arg(long, env = "TRANSOM_ENCODER", default_value = "auto", value_name = "NAME")]
     encoder: Choice,
     /// Watch this card alone, rather than the first that shows something
     #[arg(long, env = "TRANSOM_CARD", value_name = "PATH")]
     card: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Encodes one stream by VA-API for the agent that started it
+    #[command(hide = true)]
+    EncodeHelper {
+        /// DRM node
+        #[arg(long, value_name = "PATH")]
+        device: Option<PathBuf>,
+        /// libva's X11 display instead of a node
+        #[arg(long, conflicts_with = "device")]
+        x11: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -58,7 +75,12 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
         .format_timestamp(None)
         .init();
-    match run(Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Some(Command::EncodeHelper { device, .. }) => vaapi::serve(device).map_err(Into::into),
+        None => run(arguments),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error:#}");
@@ -68,13 +90,11 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments { listen, port, bitrate, fps, encoder, card } = arguments;
+    let Arguments { listen, port, bitrate, fps, encoder, card, .. } = arguments;
     let tuning = Tuning { bitrate: BitRate(bitrate), fps };
     let hub = Arc::new(Hub::new(tuning));
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
 
-    // Before the compositor looks for devices, and before a host asks whether there are any.
-    let desk = Desk::open();
     let listener = Listener::bind(&listen, port).with_context(|| match &listen {
         Address::Vsock => format!(
             "cannot listen on vsock port {port}: is a vsock transport loaded (hv_sock, \
@@ -86,7 +106,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     {
         let hub = Arc::clone(&hub);
         thread::Builder::new().name("link".into()).spawn(move || {
-            let ended = link::serve(&listener, &hub, desk, sessions);
+            let ended = link::serve(&listener, &hub, sessions);
             log::error!("the listener ended: {ended:?}");
             std::process::exit(1);
         })?;

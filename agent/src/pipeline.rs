@@ -113,7 +113,7 @@ impl Live {
             if changed {
                 self.refine = None;
             }
-            match self.encode(capture, orders, seen, changed) {
+            match self.encode(hub, capture, orders, seen, changed) {
                 Ok(Some(item)) => {
                     hub.count(|report| report.encoded += 1);
                     if let Some(start) = self.start(capture) {
@@ -143,6 +143,7 @@ impl Live {
 
     fn encode(
         &mut self,
+        hub: &Hub,
         capture: &Capture,
         orders: Orders,
         seen: GuestTime,
@@ -155,10 +156,17 @@ impl Live {
         let idr = orders.idr || !self.encoder.as_ref().is_some_and(fits);
         let encoder = match &mut self.encoder {
             Some(encoder) if fits(encoder) => encoder,
-            other => other.insert(Encoder::new(self.choice, size, orders.tuning)?),
+            other => {
+                let encoder = other.insert(Encoder::new(self.choice, size, orders.tuning)?);
+                hub.publish_encoder(encoder.state());
+                encoder
+            }
         };
         encoder.tune(orders.tuning)?;
         let unit = encoder.encode(Request { frame, idr, time: seen })?;
+        if let Some(state) = encoder.take_news() {
+            hub.publish_encoder(state);
+        }
         let left = self.refine.map_or(REFINEMENTS, |(left, _)| left - 1);
         self.refine = (unit.coarse && left > 0).then(|| (left, Instant::now() + REFINE_AFTER));
         let number = self.next;

@@ -5,4 +5,7 @@ pub mod dmabuf;
 pub mod kms;
 pub mod memory;
 pub mod openh264;
-pub mod uinput;
+pub mod pair;
+pub mod process;
+pub mod shared;
+pub mod va;

@@ -9,7 +9,8 @@ use transom_agent::mirror::{Mirror, PixelFormat};
 use transom_agent::picture::Picture;
 use transom_protocol::{BitRate, GuestTime};
 
-const ALL: [Choice; 2] = [Choice::Screen, Choice::OpenH264];
+/// `Auto` finds no driver that works here, and is the screen encoder then.
+const ALL: [Choice; 3] = [Choice::Auto, Choice::Screen, Choice::OpenH264];
 const TUNING: Tuning = Tuning { bitrate: BitRate(8_000_000), fps: 60 };
 
 /// A screen whose content moves by a few pixels a frame.
@@ -141,7 +142,7 @@ fn a_lower_bitrate_takes_effect_without_an_idr() {
 fn sizes_out_of_range_are_refused_and_rates_out_of_range_clamped() {
     for choice in ALL {
         let sizes = match choice {
-            Choice::Screen => [(0, 720), (8194, 16), (8192, 8192)],
+            Choice::Auto | Choice::Vaapi | Choice::Screen => [(0, 720), (8194, 16), (8192, 8192)],
             Choice::OpenH264 => [(8, 720), (4096, 2160), (3840, 3840)],
         };
         for size in sizes {

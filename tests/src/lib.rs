@@ -24,7 +24,6 @@
 
 pub mod card;
 mod guest;
-mod host;
 mod picture;
 mod process;
 mod qemu;
@@ -38,7 +37,6 @@ mod viewer;
 mod vsock;
 
 pub use guest::{Guest, Testcard};
-pub use host::{EventLog, Host};
 pub use picture::Picture;
 pub use process::Process;
 pub use qemu::{Display, Qemu};

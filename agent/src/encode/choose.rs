@@ -1,4 +1,37 @@
 //! Which encoder is at work, and why not another.
+//!
+//! ```text
+//!             ┌── no libva, no driver: for good ──▶ software
+//!   start ────┤
+//!             └──▶ Opening ── ready: IDR ──▶ Hardware
+//!                  (software)                   │ fails, late, wrong output
+//!                     ▲                         ▼
+//!                     └──── backoff over ── Waiting (software at once, with an IDR)
+//! ```
+//!
+//! The stream never waits for a driver to open, and at most a frame's deadline for one that hangs.
+//! What was learned about drivers is kept for the life of the process: a new size or viewer does
+//! not try again what failed a moment ago.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::screen::Screen;
+use super::vaapi::candidates::{self, Candidate};
+use super::vaapi::{Progress, Remote, VaapiError, session::Rate};
+use super::{AccessUnit, EncodeError, Request, Tuning};
+use crate::sys::va;
+
+/// A driver that failed is tried again after this, …
+const FIRST_RETRY: Duration = Duration::from_secs(2);
+/// … twice as late each time, and at last this often.
+const LAST_RETRY: Duration = Duration::from_secs(600);
+/// A driver that has worked for so long starts over with its first retry.
+const PROVEN: Duration = Duration::from_secs(60);
+/// `--encoder vaapi` has nothing else to show meanwhile.
+const PATIENCE: Duration = Duration::from_secs(12);
+/// Quantisers above this show on text; such a frame is worth another one when the screen rests.
+const COARSE: u8 = 28;
 
 /// What is known about the encoder at work: for the log, for statistics and for diagnostics.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,4 +49,351 @@ pub struct EncoderState {
     pub path: String,
     /// Candidates that were tried or ruled out, and the reason of each; the newest reason counts.
     pub rejected: Vec<(String, String)>,
+}
+
+impl EncoderState {
+    /// Of an encoder that reads pictures from memory.
+    pub fn software(name: &str) -> Self {
+        Self { name: name.into(), path: "memory".into(), ..Self::default() }
+    }
+}
+
+/// What this process has learned about drivers.
+#[derive(Debug, Default)]
+struct Memory {
+    looked: bool,
+    candidates: Vec<Tried>,
+    rejected: Vec<(String, String)>,
+}
+
+#[derive(Debug)]
+struct Tried {
+    candidate: Candidate,
+    failures: u32,
+    next: Option<Instant>,
+}
+
+static MEMORY: Mutex<Memory> =
+    Mutex::new(Memory { looked: false, candidates: Vec::new(), rejected: Vec::new() });
+
+fn memory() -> MutexGuard<'static, Memory> {
+    let mut memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
+    if !memory.looked {
+        memory.look();
+    }
+    memory
+}
+
+impl Memory {
+    /// Once: GPUs do not come and go in a running guest, drivers even less.
+    fn look(&mut self) {
+        self.looked = true;
+        if let Err(error) = va::check() {
+            self.rejected.push(("VA-API".into(), error.to_string()));
+        } else {
+            let found = candidates::find();
+            self.rejected = found.rejected;
+            let tried = |candidate| Tried { candidate, failures: 0, next: None };
+            self.candidates = found.candidates.into_iter().map(tried).collect();
+        }
+        for (name, reason) in &self.rejected {
+            log::info!("encoder: not {name}: {reason}");
+        }
+    }
+
+    /// The first candidate that may be tried now.
+    fn pick(&self, now: Instant) -> Option<Candidate> {
+        let due = |tried: &&Tried| tried.next.is_none_or(|next| next <= now);
+        self.candidates.iter().find(due).map(|tried| tried.candidate.clone())
+    }
+
+    /// When a candidate may be tried that may not be now.
+    fn next(&self) -> Option<Instant> {
+        self.candidates.iter().filter_map(|tried| tried.next).min()
+    }
+
+    fn failed(&mut self, name: &str, now: Instant, ran: Duration, reason: &str) -> Duration {
+        let mut wait = FIRST_RETRY;
+        if let Some(tried) = self.candidates.iter_mut().find(|t| t.candidate.name == name) {
+            if ran >= PROVEN {
+                tried.failures = 0;
+            }
+            wait = FIRST_RETRY.saturating_mul(1 << tried.failures.min(16)).min(LAST_RETRY);
+            tried.failures += 1;
+            tried.next = Some(now + wait);
+        }
+        match self.rejected.iter_mut().find(|(rejected, _)| rejected == name) {
+            Some((_, old)) => *old = reason.into(),
+            None => self.rejected.push((name.into(), reason.into())),
+        }
+        wait
+    }
+
+    fn works(&mut self, name: &str) {
+        self.rejected.retain(|(rejected, _)| rejected != name);
+    }
+}
+
+/// A driver's encoder, or none.
+#[derive(Debug)]
+enum Hardware {
+    /// A helper is starting.
+    Opening(String, Box<Remote>),
+    /// It encodes since then.
+    Running(String, Box<Remote>, Instant),
+    /// Not before then, or never.
+    Waiting(Option<Instant>),
+}
+
+/// VA-API where it works, software everywhere else.
+#[derive(Debug)]
+pub struct Auto {
+    size: (u32, u32),
+    tuning: Tuning,
+    hardware: Hardware,
+    /// What encodes while no hardware does; `None` as well if nothing but hardware shall.
+    software: Option<Box<Screen>>,
+    only_hardware: bool,
+    news: Option<EncoderState>,
+}
+
+impl Auto {
+    /// An encoder for pictures of this size. With `only_hardware` it waits for a driver.
+    ///
+    /// # Errors
+    ///
+    /// No encoder takes this size, or there is no hardware and nothing else is wanted.
+    pub fn new(size: (u32, u32), tuning: Tuning, only_hardware: bool) -> Result<Self, EncodeError> {
+        let mut this = Self {
+            size,
+            tuning,
+            hardware: Hardware::Waiting(None),
+            software: None,
+            only_hardware,
+            news: None,
+        };
+        this.hardware = this.open_next();
+        if only_hardware {
+            this.wait_for_hardware()?;
+        } else {
+            this.software = Some(Box::new(Screen::new(size, tuning)?));
+            this.tell();
+        }
+        Ok(this)
+    }
+
+    /// The size of the pictures that it takes.
+    pub fn size(&self) -> (u32, u32) {
+        self.size
+    }
+
+    /// New targets, from the next frame on.
+    pub fn tune(&mut self, tuning: Tuning) {
+        self.tuning = tuning;
+        if let Some(software) = &mut self.software {
+            software.tune(tuning);
+        }
+    }
+
+    /// What is at work now, if that has changed since the last call.
+    pub fn take_news(&mut self) -> Option<EncoderState> {
+        self.news.take()
+    }
+
+    /// Encodes one frame; a driver that fails is replaced in the middle of it.
+    ///
+    /// # Errors
+    ///
+    /// The software encoder's, or the driver's if nothing else is wanted.
+    pub fn encode(&mut self, request: Request<'_>) -> Result<AccessUnit, EncodeError> {
+        let picture = request.frame.picture;
+        if picture.size() != self.size {
+            let (width, height) = picture.size();
+            return Err(EncodeError::Size(width, height));
+        }
+        self.advance();
+        let rate = rate(self.tuning);
+        if let Hardware::Running(name, remote, since) = &mut self.hardware {
+            // The first frame of an encoder is an IDR, whoever asks.
+            let idr = request.idr || self.software.is_some() || remote.frames() == 0;
+            match remote.encode(picture, request.frame.damage.rects(), idr, rate) {
+                Ok((bytes, qp)) => {
+                    self.software = None;
+                    let budget = rate.bitrate / u32::from(rate.fps.max(1)) / 8;
+                    let coarse = qp.map_or(bytes.len() as u32 > budget, |qp| qp > COARSE);
+                    return Ok(AccessUnit { bytes, idr, coarse });
+                }
+                Err(error) => {
+                    let (name, ran) = (name.clone(), since.elapsed());
+                    self.lose(&name, ran, &error);
+                    if self.only_hardware {
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+        let fresh = self.software.is_none();
+        let software = match &mut self.software {
+            Some(software) => software,
+            none => none.insert(Box::new(Screen::new(self.size, self.tuning)?)),
+        };
+        let unit = software.encode(Request { idr: request.idr || fresh, ..request })?;
+        if fresh {
+            self.tell();
+        }
+        Ok(unit)
+    }
+
+    /// Brings hardware closer, without waiting.
+    fn advance(&mut self) {
+        match &mut self.hardware {
+            Hardware::Opening(name, remote) => match remote.wait_ready(Duration::ZERO) {
+                Ok(Progress::Opening) => {}
+                Ok(Progress::Ready) => self.take_over(),
+                Err(error) => {
+                    let name = name.clone();
+                    self.lose(&name, Duration::ZERO, &error);
+                }
+            },
+            Hardware::Waiting(Some(until)) if *until <= Instant::now() => {
+                self.hardware = self.open_next();
+            }
+            Hardware::Waiting(_) | Hardware::Running(..) => {}
+        }
+    }
+
+    fn wait_for_hardware(&mut self) -> Result<(), EncodeError> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut last = VaapiError::None(reasons());
+        while let Hardware::Opening(name, remote) = &mut self.hardware {
+            match remote.wait_ready(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Progress::Opening) => last = VaapiError::Late(PATIENCE.as_millis()),
+                Ok(Progress::Ready) => {
+                    self.take_over();
+                    return Ok(());
+                }
+                Err(error) => {
+                    let name = name.clone();
+                    self.lose(&name, Duration::ZERO, &error);
+                    last = error;
+                    continue;
+                }
+            }
+            break;
+        }
+        Err(last.into())
+    }
+
+    fn take_over(&mut self) {
+        let Hardware::Opening(name, remote) =
+            std::mem::replace(&mut self.hardware, Hardware::Waiting(None))
+        else {
+            return;
+        };
+        memory().works(&name);
+        self.hardware = Hardware::Running(name, remote, Instant::now());
+        self.tell();
+    }
+
+    /// Starts a helper for the next candidate.
+    fn open_next(&mut self) -> Hardware {
+        loop {
+            let now = Instant::now();
+            let (picked, next) = {
+                let memory = memory();
+                (memory.pick(now), memory.next())
+            };
+            let Some(candidate) = picked else { return Hardware::Waiting(next) };
+            match Remote::start(&candidate, self.size, rate(self.tuning)) {
+                Ok(remote) => return Hardware::Opening(candidate.name, Box::new(remote)),
+                Err(error) => {
+                    memory().failed(&candidate.name, now, Duration::ZERO, &error.to_string());
+                    log::warn!("encoder: not {}: {error}", candidate.name);
+                }
+            }
+        }
+    }
+
+    /// Gives a driver up, once with a reason in the log.
+    fn lose(&mut self, name: &str, ran: Duration, error: &VaapiError) {
+        let wait = memory().failed(name, Instant::now(), ran, &error.to_string());
+        log::warn!("encoder: {name} is given up for {} s: {error}", wait.as_secs());
+        self.hardware = Hardware::Waiting(None);
+        self.hardware = self.open_next();
+        if self.software.is_some() {
+            self.tell();
+        }
+    }
+
+    /// Makes the state known.
+    fn tell(&mut self) {
+        let mut state = EncoderState::software("screen");
+        if let Hardware::Running(_, remote, _) = &self.hardware
+            && let Some(opened) = remote.opened()
+        {
+            state.name = "vaapi".into();
+            state.driver.clone_from(&opened.driver);
+            state.profile.clone_from(&opened.profile);
+            state.entrypoint.clone_from(&opened.entrypoint);
+            state.path.clone_from(&opened.path);
+            log::info!(
+                "encoder: VA-API, {}, {}, {}, {}, {}, headers from us: {}",
+                opened.driver,
+                opened.profile,
+                opened.entrypoint,
+                opened.rate_control,
+                opened.path,
+                opened.packed
+            );
+        }
+        state.rejected.clone_from(&memory().rejected);
+        self.news = Some(state);
+    }
+}
+
+fn rate(tuning: Tuning) -> Rate {
+    Rate { bitrate: tuning.bitrate.0.clamp(100_000, 800_000_000), fps: tuning.fps.max(1) }
+}
+
+fn reasons() -> String {
+    let reasons: Vec<_> =
+        memory().rejected.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
+    if reasons.is_empty() { "all were tried a moment ago".into() } else { reasons.join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(name: &str) -> Tried {
+        let candidate = Candidate { name: name.into(), device: None, environment: Vec::new() };
+        Tried { candidate, failures: 0, next: None }
+    }
+
+    #[test]
+    fn a_failed_driver_makes_room_for_the_next_and_comes_back_later() {
+        let mut memory = Memory {
+            looked: true,
+            candidates: vec![candidate("a"), candidate("b")],
+            ..Memory::default()
+        };
+        let name = |memory: &Memory, now| memory.pick(now).map(|candidate| candidate.name);
+        let mut now = Instant::now();
+        assert_eq!(name(&memory, now).as_deref(), Some("a"));
+        assert_eq!(memory.failed("a", now, Duration::ZERO, "hangs"), FIRST_RETRY);
+        assert_eq!(name(&memory, now).as_deref(), Some("b"));
+        memory.failed("b", now, Duration::ZERO, "lies");
+        assert_eq!(name(&memory, now), None);
+        assert_eq!(memory.next(), Some(now + FIRST_RETRY));
+        for failures in 1..40 {
+            now += LAST_RETRY;
+            assert_eq!(name(&memory, now).as_deref(), Some("a"), "failure {failures}");
+            let wait = memory.failed("a", now, Duration::ZERO, "hangs again");
+            assert!(wait > FIRST_RETRY && wait <= LAST_RETRY);
+        }
+        assert_eq!(memory.failed("a", now, PROVEN, "worked for long"), FIRST_RETRY);
+        assert_eq!(memory.rejected.len(), 2);
+        memory.works("a");
+        assert_eq!(memory.rejected, [("b".to_owned(), "lies".to_owned())]);
+    }
 }

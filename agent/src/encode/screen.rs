@@ -12,7 +12,7 @@
 //! looking at macroblocks that are not damaged. Damage has to be true: what it leaves out stays
 //! as it was on the viewer's screen until it is damaged again or an IDR comes.
 
-mod bits;
+pub(super) mod bits;
 mod cavlc;
 mod headers;
 mod macroblock;

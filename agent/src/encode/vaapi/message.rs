@@ -1,0 +1,138 @@
+//! The conversation between the agent and its helper.
+//!
+//! 1. agent: [`Order::Open`], with the shared memory;
+//! 2. helper: [`Answer::Opened`] or [`Answer::Failed`];
+//! 3. agent: [`Order::Encode`], with the dma-buf if there is one; helper: [`Answer::Encoded`] or
+//!    [`Answer::Failed`]. One frame at a time, and so on.
+//!
+//! The shared memory holds the picture as NV12 without gaps and, behind it, room for what comes
+//! out.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::damage::Rect;
+
+/// More rectangles are united by the sender.
+pub const MAX_RECTS: usize = 256;
+
+/// What the agent wants.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Order {
+    /// An encoder for pictures of this even size.
+    Open {
+        /// Columns and rows.
+        size: (u32, u32),
+        /// Bits per second.
+        bitrate: u32,
+        /// Most frames per second.
+        fps: u16,
+    },
+    /// One frame.
+    Encode {
+        /// It has to be decodable by itself.
+        idr: bool,
+        /// Bits per second.
+        bitrate: u32,
+        /// Most frames per second.
+        fps: u16,
+        /// Where the picture is.
+        source: Source,
+    },
+}
+
+/// Where a picture is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// In the shared memory. These rectangles, as x, y, width and height, differ from the picture
+    /// that was there before; all of them are even.
+    Memory(Vec<[u32; 4]>),
+    /// In the dma-buf that comes along.
+    Dmabuf(Layout),
+}
+
+/// How pixels lie in a dma-buf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    /// DRM FourCC.
+    pub fourcc: u32,
+    /// DRM format modifier.
+    pub modifier: u64,
+    /// Columns and rows of the buffer.
+    pub size: (u32, u32),
+    /// Bytes from one row to the next.
+    pub pitch: u32,
+    /// Bytes in front of the first pixel.
+    pub offset: u32,
+    /// The part of it that is shown: x and y of its first pixel.
+    pub start: (u32, u32),
+}
+
+/// What the helper says.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// The encoder is ready.
+    Opened(Opened),
+    /// The access unit lies in the shared memory.
+    Encoded {
+        /// Its bytes.
+        length: u32,
+        /// Average quantiser, if the driver tells it.
+        qp: Option<u8>,
+        /// How the picture got to the encoder.
+        path: String,
+    },
+    /// Nothing came of it; the reason. A dma-buf that was refused is no reason to give up.
+    Failed {
+        /// In words.
+        reason: String,
+        /// The next frame may succeed by another path.
+        usable: bool,
+    },
+}
+
+/// What was opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// What the driver calls itself.
+    pub driver: String,
+    /// The profile.
+    pub profile: String,
+    /// The entrypoint.
+    pub entrypoint: String,
+    /// How pictures get to the encoder.
+    pub path: String,
+    /// Rate control.
+    pub rate_control: String,
+    /// Which headers the driver takes from us.
+    pub packed: String,
+    /// Whether dma-bufs can be tried: the driver has video processing.
+    pub converts: bool,
+}
+
+/// Where the output begins in the shared memory.
+pub fn output_at(size: (u32, u32)) -> usize {
+    size.0 as usize * size.1 as usize * 3 / 2
+}
+
+/// Room for an access unit: raw samples, an escape for every second byte, and headers.
+pub fn output_room(size: (u32, u32)) -> usize {
+    size.0.div_ceil(16) as usize * size.1.div_ceil(16) as usize * 600 + 64 * 1024
+}
+
+/// As much of the damage as fits a message, with even corners.
+pub fn rects(damage: &[Rect], size: (u32, u32)) -> Vec<[u32; 4]> {
+    let even = damage.iter().filter_map(|rect| rect.even(size));
+    let rects: Vec<_> = even.map(|rect| [rect.x, rect.y, rect.width, rect.height]).collect();
+    if rects.len() > MAX_RECTS { vec![[0, 0, size.0, size.1]] } else { rects }
+}
+
+/// To bytes.
+pub fn encode<M: Serialize>(message: &M) -> Vec<u8> {
+    postcard::to_allocvec(message).expect("these messages have no maps and no unsized sequences")
+}
+
+/// From bytes; `None` if they are no such message.
+pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Option<M> {
+    postcard::from_bytes(bytes).ok()
+}

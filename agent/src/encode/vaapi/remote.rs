@@ -1,0 +1,240 @@
+//! The agent's side: starts a helper, feeds it, and believes nothing that it says.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::candidates::Candidate;
+use super::message::{self, Answer, Opened, Order, Source};
+use super::session::Rate;
+use super::{VaapiError, check};
+use crate::damage::Rect;
+use crate::picture::Picture;
+use crate::sys::pair::End;
+use crate::sys::shared::Shared;
+
+/// Loading a driver compiles shaders in bad cases.
+const OPEN_DEADLINE: Duration = Duration::from_secs(10);
+/// The first frame may set up what later ones use; …
+const FIRST_DEADLINE: Duration = Duration::from_secs(2);
+/// … later ones are late when this has passed. Hardware needs 10 ms at most.
+const FRAME_DEADLINE: Duration = Duration::from_millis(500);
+
+/// What is started as the helper, if it is not this program itself.
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has another program than this one started as the helper: for tests, which are none.
+pub fn set_program(program: PathBuf) {
+    // The first one stays.
+    let _ = PROGRAM.set(program);
+}
+
+/// How far a helper has come.
+#[derive(Debug)]
+pub enum Progress {
+    /// It has not answered yet.
+    Opening,
+    /// It can encode.
+    Ready,
+}
+
+/// One helper with one encoder.
+#[derive(Debug)]
+pub struct Remote {
+    child: Option<Child>,
+    socket: End,
+    memory: Shared,
+    size: (u32, u32),
+    started: Instant,
+    opened: Option<Opened>,
+    /// What the shared picture does not show yet; everything at first.
+    stale: Vec<Rect>,
+    frames: u64,
+}
+
+impl Remote {
+    /// Starts a helper for pictures of this even size, and does not wait for it.
+    ///
+    /// # Errors
+    ///
+    /// It could not be started.
+    pub fn start(candidate: &Candidate, size: (u32, u32), rate: Rate) -> Result<Self, VaapiError> {
+        let failed = |error: io::Error| VaapiError::Helper(error.to_string());
+        let (socket, theirs) = End::pair().map_err(failed)?;
+        let length = message::output_at(size) + message::output_room(size);
+        let memory = Shared::new(length).map_err(failed)?;
+        let program = PROGRAM.get().map_or("/proc/self/exe".as_ref(), |program| program.as_path());
+        let mut command = Command::new(program);
+        command.arg("encode-helper").args(candidate.arguments());
+        command.envs(candidate.environment.iter().map(|(name, value)| (name, value)));
+        // Drivers chatter on stderr, some for every frame.
+        let chatter =
+            if log::log_enabled!(log::Level::Debug) { Stdio::inherit } else { Stdio::null };
+        command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(chatter());
+        let child = command.spawn().map_err(failed)?;
+        // The child has its own end now; ours of theirs closed with the command.
+        drop(command);
+        let whole = Rect { x: 0, y: 0, width: size.0, height: size.1 };
+        let this = Self {
+            child: Some(child),
+            socket,
+            memory,
+            size,
+            started: Instant::now(),
+            opened: None,
+            stale: vec![whole],
+            frames: 0,
+        };
+        let open = Order::Open { size, bitrate: rate.bitrate, fps: rate.fps };
+        this.socket.send(&message::encode(&open), &[this.memory.fd()]).map_err(failed)?;
+        Ok(this)
+    }
+
+    /// What was opened, once it is.
+    pub fn opened(&self) -> Option<&Opened> {
+        self.opened.as_ref()
+    }
+
+    /// Frames that came out.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// Waits at most so long for the helper to be ready.
+    ///
+    /// # Errors
+    ///
+    /// The driver refused, crashed, or took too long altogether.
+    pub fn wait_ready(&mut self, timeout: Duration) -> Result<Progress, VaapiError> {
+        if self.opened.is_some() {
+            return Ok(Progress::Ready);
+        }
+        match self.answer(timeout)? {
+            Some(Answer::Opened(opened)) => {
+                self.opened = Some(opened);
+                Ok(Progress::Ready)
+            }
+            Some(Answer::Failed { reason, .. }) => Err(VaapiError::Driver(reason)),
+            Some(Answer::Encoded { .. }) => {
+                Err(VaapiError::Helper("it answers out of turn".into()))
+            }
+            None if self.started.elapsed() > OPEN_DEADLINE => {
+                Err(VaapiError::Late(OPEN_DEADLINE.as_millis()))
+            }
+            None => Ok(Progress::Opening),
+        }
+    }
+
+    /// Remembers damage of a frame that goes another way.
+    pub fn pass_over(&mut self, damage: &[Rect]) {
+        if self.stale.len() + damage.len() > message::MAX_RECTS {
+            let (width, height) = self.size;
+            self.stale = vec![Rect { x: 0, y: 0, width, height }];
+        } else {
+            self.stale.extend_from_slice(damage);
+        }
+    }
+
+    /// Encodes a picture in memory; yields the access unit and the quantiser.
+    ///
+    /// # Errors
+    ///
+    /// The helper is of no more use.
+    pub fn encode(
+        &mut self,
+        picture: &Picture,
+        damage: &[Rect],
+        idr: bool,
+        rate: Rate,
+    ) -> Result<(Vec<u8>, Option<u8>), VaapiError> {
+        self.pass_over(damage);
+        let rects = message::rects(&self.stale, self.size);
+        rects.iter().for_each(|rect| self.share(picture, *rect));
+        self.stale.clear();
+        let (bitrate, fps) = (rate.bitrate, rate.fps);
+        let order = Order::Encode { idr, bitrate, fps, source: Source::Memory(rects) };
+        let send = self.socket.send(&message::encode(&order), &[]);
+        send.map_err(|_| self.epitaph())?;
+        let deadline = if self.frames == 0 { FIRST_DEADLINE } else { FRAME_DEADLINE };
+        let answer = self.answer(deadline)?;
+        self.frames += 1;
+        match answer {
+            Some(Answer::Encoded { length, qp, .. }) => Ok((self.fetch(length, idr)?, qp)),
+            Some(Answer::Failed { reason, .. }) => Err(VaapiError::Driver(reason)),
+            Some(Answer::Opened(_)) => Err(VaapiError::Helper("it answers out of turn".into())),
+            None => Err(VaapiError::Late(deadline.as_millis())),
+        }
+    }
+
+    /// Writes a part of the picture to the shared memory, as NV12.
+    fn share(&self, picture: &Picture, [x, y, columns, rows]: [u32; 4]) {
+        let [luma, u, v] = picture.planes();
+        let [stride, half, _] = picture.strides();
+        let (x, y, columns, rows) = (x as usize, y as usize, columns as usize, rows as usize);
+        for row in y..y + rows {
+            let at = row * stride + x;
+            self.memory.write(at, &luma[at..at + columns]);
+        }
+        for row in y / 2..(y + rows) / 2 {
+            let at = row * half + x / 2;
+            let part = at..at + columns / 2;
+            self.memory.write_pairs(luma.len() + row * stride + x, &u[part.clone()], &v[part]);
+        }
+    }
+
+    /// Copies an access unit out of the shared memory and looks it over.
+    fn fetch(&self, length: u32, idr: bool) -> Result<Vec<u8>, VaapiError> {
+        let length = length as usize;
+        if length > message::output_room(self.size) {
+            return Err(VaapiError::Helper(format!("it says that it wrote {length} bytes")));
+        }
+        let mut bytes = vec![0; length];
+        self.memory.read(message::output_at(self.size), &mut bytes);
+        if let Some(announced) = check::access_unit(&bytes, idr)? {
+            check::fits(&announced, self.size)?;
+        }
+        Ok(bytes)
+    }
+
+    fn answer(&mut self, timeout: Duration) -> Result<Option<Answer>, VaapiError> {
+        match self.socket.receive(Some(timeout)) {
+            Ok(None) => Ok(None),
+            Ok(Some(received)) if received.bytes.is_empty() => Err(self.epitaph()),
+            Ok(Some(received)) => message::decode(&received.bytes)
+                .map(Some)
+                .ok_or_else(|| VaapiError::Helper("it answers nonsense".into())),
+            Err(_) => Err(self.epitaph()),
+        }
+    }
+
+    /// What the helper died of.
+    fn epitaph(&mut self) -> VaapiError {
+        let end = Instant::now() + Duration::from_millis(100);
+        while let Some(child) = &mut self.child {
+            match child.try_wait() {
+                Ok(Some(status)) => {
+                    self.child = None;
+                    return VaapiError::Died(status.to_string());
+                }
+                // The socket closes a moment before the process has ended.
+                Ok(None) if Instant::now() < end => thread::sleep(Duration::from_millis(1)),
+                _ => break,
+            }
+        }
+        VaapiError::Died("without a word".into())
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            // A process that a stuck driver holds in the kernel cannot be waited for here.
+            let waiter = thread::Builder::new().name("reaper".into()).stack_size(64 * 1024);
+            let _ = waiter.spawn(move || child.wait());
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The helper: the process in which driver code runs.
+//!
+//! In: orders on the socket that is its standard input, frames in shared memory. Out: answers,
+//! access units. It gives up all capabilities first, and ends with the agent.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use super::message::{self, Answer, Opened, Order, Source};
+use super::session::{Rate, Session};
+use crate::sys::pair::{End, Received};
+use crate::sys::shared::Shared;
+use crate::sys::va::{Device, Display, ImageLayout};
+
+/// Runs until the agent hangs up. `device` is a DRM node; without one, libva's X11 display.
+///
+/// # Errors
+///
+/// The socket's; a driver's failure is an answer.
+pub fn serve(device: Option<PathBuf>) -> io::Result<()> {
+    crate::sys::process::confine()?;
+    let socket = End::of(io::stdin().as_fd().try_clone_to_owned()?);
+    let Some(Received { bytes, mut fds }) = socket.receive(None)? else { return Ok(()) };
+    let (Some(Order::Open { size, bitrate, fps }), Some(memory)) =
+        (message::decode(&bytes), fds.pop())
+    else {
+        return Err(io::Error::from(io::ErrorKind::InvalidData));
+    };
+    let rate = Rate { bitrate, fps };
+    let opened = open(device, size, rate, memory);
+    let mut encoder = match opened {
+        Ok((encoder, opened)) => {
+            socket.send(&message::encode(&Answer::Opened(opened)), &[])?;
+            encoder
+        }
+        Err(reason) => {
+            let answer = Answer::Failed { reason, usable: false };
+            return socket.send(&message::encode(&answer), &[]);
+        }
+    };
+    loop {
+        let Some(Received { bytes, fds }) = socket.receive(None)? else { return Ok(()) };
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let answer = match message::decode(&bytes) {
+            Some(Order::Encode { idr, bitrate, fps, source }) => {
+                encoder.session.tune(Rate { bitrate, fps });
+                encoder.encode(idr, &source, fds)
+            }
+            _ => return Err(io::Error::from(io::ErrorKind::InvalidData)),
+        };
+        socket.send(&message::encode(&answer), &[])?;
+    }
+}
+
+struct Encoder {
+    session: Session,
+    display: Rc<Display>,
+    memory: Shared,
+    size: (u32, u32),
+    unit: Vec<u8>,
+}
+
+fn open(
+    device: Option<PathBuf>,
+    size: (u32, u32),
+    rate: Rate,
+    memory: OwnedFd,
+) -> Result<(Encoder, Opened), String> {
+    let length = message::output_at(size) + message::output_room(size);
+    let memory = Shared::of(memory, length).map_err(|error| format!("shared memory: {error}"))?;
+    let device = match device {
+        Some(path) => Device::Drm(
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(&path)
+                .map_err(|error| format!("{}: {error}", path.display()))?
+                .into(),
+        ),
+        None => Device::X11,
+    };
+    let display = Display::open(device).map_err(|error| error.to_string())?;
+    let session = Session::open(&display, size, rate).map_err(|error| error.to_string())?;
+    let opened = session.opened().clone();
+    Ok((Encoder { session, display, memory, size, unit: Vec::new() }, opened))
+}
+
+impl Encoder {
+    fn encode(&mut self, idr: bool, source: &Source, fds: Vec<OwnedFd>) -> Answer {
+        let lost =
+            |error: &dyn ToString| Answer::Failed { reason: error.to_string(), usable: false };
+        let (converted, path) = match source {
+            Source::Memory(rects) => {
+                let (memory, size) = (&self.memory, self.size);
+                let filled = self.session.upload(|bytes, layout| {
+                    rects.iter().for_each(|rect| copy(memory, size, bytes, layout, *rect));
+                });
+                if let Err(error) = filled {
+                    return lost(&error);
+                }
+                (false, self.session.opened().path.clone())
+            }
+            Source::Dmabuf(layout) => {
+                let Some(fd) = fds.first() else { return lost(&"no dma-buf came along") };
+                if let Err(error) = self.session.import(&self.display, fd.as_fd(), *layout) {
+                    return Answer::Failed { reason: error.to_string(), usable: true };
+                }
+                (true, "dma-buf".to_owned())
+            }
+        };
+        let coded = match self.session.encode(idr, converted, &mut self.unit) {
+            Ok(coded) => coded,
+            Err(error) => return lost(&error),
+        };
+        if self.unit.len() > message::output_room(self.size) {
+            return lost(&"the access unit is larger than any may be");
+        }
+        self.memory.write(message::output_at(self.size), &self.unit);
+        Answer::Encoded { length: self.unit.len() as u32, qp: coded.qp, path }
+    }
+}
+
+/// Copies one rectangle of the shared picture to a driver's image, whose layout fits the size.
+fn copy(
+    memory: &Shared,
+    (width, height): (u32, u32),
+    bytes: &mut [u8],
+    layout: ImageLayout,
+    [x, y, columns, rows]: [u32; 4],
+) {
+    let inside = |start: u32, length: u32, limit: u32| {
+        start.checked_add(length).is_some_and(|end| end <= limit)
+    };
+    if !inside(x, columns, width) || !inside(y, rows, height) {
+        return;
+    }
+    let (width, lumas) = (width as usize, width as usize * height as usize);
+    let (x, y, columns, rows) = (x as usize, y as usize, columns as usize, rows as usize);
+    for row in y..y + rows {
+        let to = layout.offsets[0] + row * layout.pitches[0] + x;
+        memory.read(row * width + x, &mut bytes[to..to + columns]);
+    }
+    for row in y / 2..(y + rows) / 2 {
+        let to = layout.offsets[1] + row * layout.pitches[1] + x;
+        memory.read(lumas + row * width + x, &mut bytes[to..to + columns]);
+    }
+}

@@ -1,0 +1,232 @@
+//! The agent declares libva's structures itself: a C compiler compares them with libva's headers.
+//!
+//! Needs `libva-dev` (`tools/setup test` installs it). Sizes, offsets of every field that the
+//! agent sets or reads, positions of bit fields, and constants.
+
+use std::io::Write as _;
+use std::mem::{offset_of, size_of};
+use std::process::{Command, Stdio};
+
+use transom_agent::sys::va::abi::*;
+
+macro_rules! sizes {
+    ($out:ident, $($ours:ty = $theirs:literal;)*) => {
+        $($out.push_str(&format!("SIZE({}, {})\n", $theirs, size_of::<$ours>()));)*
+    };
+}
+
+macro_rules! offsets {
+    ($out:ident, $ours:ident = $theirs:literal: $($field:ident = $name:literal),* $(,)?) => {
+        $($out.push_str(&format!("OFFSET({}, {}, {})\n", $theirs, $name, offset_of!($ours, $field)));)*
+    };
+}
+
+macro_rules! constants {
+    ($out:ident, $($ours:expr => $theirs:literal,)*) => {
+        $($out.push_str(&format!("EQUAL({}, {})\n", $theirs, $ours as i64));)*
+    };
+}
+
+fn claims() -> String {
+    let mut out = String::from(
+        "#include <stddef.h>\n#include <va/va.h>\n#include <va/va_enc_h264.h>\n\
+         #include <va/va_vpp.h>\n#include <va/va_drmcommon.h>\n\
+         #define SIZE(t, n) _Static_assert(sizeof(t) == (n), #t);\n\
+         #define OFFSET(t, f, n) _Static_assert(offsetof(t, f) == (n), #t \".\" #f);\n\
+         #define EQUAL(c, n) _Static_assert((long long)(c) == (n), #c);\n",
+    );
+    sizes! { out,
+        ConfigAttrib = "VAConfigAttrib";
+        GenericValue = "VAGenericValue";
+        SurfaceAttrib = "VASurfaceAttrib";
+        ImageFormat = "VAImageFormat";
+        Image = "VAImage";
+        PrimeSurface = "VADRMPRIMESurfaceDescriptor";
+        PictureH264 = "VAPictureH264";
+        SequenceH264 = "VAEncSequenceParameterBufferH264";
+        PictureParameterH264 = "VAEncPictureParameterBufferH264";
+        SliceH264 = "VAEncSliceParameterBufferH264";
+        PackedHeader = "VAEncPackedHeaderParameterBuffer";
+        RateControl = "VAEncMiscParameterRateControl";
+        FrameRate = "VAEncMiscParameterFrameRate";
+        Hrd = "VAEncMiscParameterHRD";
+        MaxFrameSize = "VAEncMiscParameterBufferMaxFrameSize";
+        CodedSegment = "VACodedBufferSegment";
+        Rectangle = "VARectangle";
+        ColorProperties = "VAProcColorProperties";
+        Pipeline = "VAProcPipelineParameterBuffer";
+    }
+    offsets!(out, Image = "VAImage": format = "format", buf = "buf", width = "width",
+        data_size = "data_size", num_planes = "num_planes", pitches = "pitches", offsets = "offsets");
+    offsets!(out, PrimeSurface = "VADRMPRIMESurfaceDescriptor": num_objects = "num_objects",
+        objects = "objects", num_layers = "num_layers", layers = "layers");
+    offsets!(out, PrimeLayer = "__typeof__(((VADRMPRIMESurfaceDescriptor *)0)->layers[0])":
+        object_index = "object_index", offset = "offset", pitch = "pitch");
+    offsets!(out, SequenceH264 = "VAEncSequenceParameterBufferH264": level_idc = "level_idc",
+        intra_period = "intra_period", ip_period = "ip_period", bits_per_second = "bits_per_second",
+        max_num_ref_frames = "max_num_ref_frames", picture_width_in_mbs = "picture_width_in_mbs",
+        seq_fields = "seq_fields", frame_cropping_flag = "frame_cropping_flag",
+        frame_crop_right_offset = "frame_crop_right_offset",
+        frame_crop_bottom_offset = "frame_crop_bottom_offset",
+        vui_parameters_present_flag = "vui_parameters_present_flag", vui_fields = "vui_fields",
+        num_units_in_tick = "num_units_in_tick", time_scale = "time_scale");
+    offsets!(out, PictureParameterH264 = "VAEncPictureParameterBufferH264":
+        reference_frames = "ReferenceFrames", coded_buf = "coded_buf", frame_num = "frame_num",
+        pic_init_qp = "pic_init_qp", pic_fields = "pic_fields");
+    offsets!(out, SliceH264 = "VAEncSliceParameterBufferH264": num_macroblocks = "num_macroblocks",
+        slice_type = "slice_type", idr_pic_id = "idr_pic_id", ref_pic_list0 = "RefPicList0",
+        ref_pic_list1 = "RefPicList1", chroma_offset_l1 = "chroma_offset_l1",
+        cabac_init_idc = "cabac_init_idc", slice_qp_delta = "slice_qp_delta",
+        disable_deblocking_filter_idc = "disable_deblocking_filter_idc");
+    offsets!(out, RateControl = "VAEncMiscParameterRateControl": window_size = "window_size",
+        initial_qp = "initial_qp", rc_flags = "rc_flags", max_qp = "max_qp",
+        target_frame_size = "target_frame_size");
+    offsets!(out, CodedSegment = "VACodedBufferSegment": status = "status", buf = "buf", next = "next");
+    offsets!(out, Pipeline = "VAProcPipelineParameterBuffer": surface_region = "surface_region",
+        surface_color_standard = "surface_color_standard", output_region = "output_region",
+        output_color_standard = "output_color_standard", filters = "filters",
+        blend_state = "blend_state", input_color_properties = "input_color_properties",
+        output_color_properties = "output_color_properties", output_hdr_metadata = "output_hdr_metadata");
+    offsets!(out, ColorProperties = "VAProcColorProperties": color_range = "color_range",
+        matrix_coefficients = "matrix_coefficients");
+    constants! { out,
+        PROFILE_NONE => "VAProfileNone",
+        PROFILE_H264_MAIN => "VAProfileH264Main",
+        PROFILE_H264_HIGH => "VAProfileH264High",
+        PROFILE_H264_CONSTRAINED_BASELINE => "VAProfileH264ConstrainedBaseline",
+        ENTRYPOINT_ENC_SLICE => "VAEntrypointEncSlice",
+        ENTRYPOINT_ENC_SLICE_LP => "VAEntrypointEncSliceLP",
+        ENTRYPOINT_VIDEO_PROC => "VAEntrypointVideoProc",
+        ATTRIB_RT_FORMAT => "VAConfigAttribRTFormat",
+        ATTRIB_RATE_CONTROL => "VAConfigAttribRateControl",
+        ATTRIB_ENC_PACKED_HEADERS => "VAConfigAttribEncPackedHeaders",
+        ATTRIB_ENC_MAX_REF_FRAMES => "VAConfigAttribEncMaxRefFrames",
+        ATTRIB_MAX_PICTURE_WIDTH => "VAConfigAttribMaxPictureWidth",
+        ATTRIB_MAX_PICTURE_HEIGHT => "VAConfigAttribMaxPictureHeight",
+        ATTRIB_ENC_INTRA_REFRESH => "VAConfigAttribEncIntraRefresh",
+        ATTRIB_ENC_ROI => "VAConfigAttribEncROI",
+        RC_CBR => "VA_RC_CBR", RC_VBR => "VA_RC_VBR", RC_CQP => "VA_RC_CQP",
+        PACKED_SEQUENCE => "VA_ENC_PACKED_HEADER_SEQUENCE",
+        PACKED_PICTURE => "VA_ENC_PACKED_HEADER_PICTURE",
+        PACKED_SLICE => "VA_ENC_PACKED_HEADER_SLICE",
+        RT_FORMAT_YUV420 => "VA_RT_FORMAT_YUV420", RT_FORMAT_RGB32 => "VA_RT_FORMAT_RGB32",
+        BUFFER_CODED => "VAEncCodedBufferType",
+        BUFFER_SEQUENCE => "VAEncSequenceParameterBufferType",
+        BUFFER_PICTURE => "VAEncPictureParameterBufferType",
+        BUFFER_SLICE => "VAEncSliceParameterBufferType",
+        BUFFER_PACKED_PARAMETER => "VAEncPackedHeaderParameterBufferType",
+        BUFFER_PACKED_DATA => "VAEncPackedHeaderDataBufferType",
+        BUFFER_MISC => "VAEncMiscParameterBufferType",
+        BUFFER_PIPELINE => "VAProcPipelineParameterBufferType",
+        MISC_FRAME_RATE => "VAEncMiscParameterTypeFrameRate",
+        MISC_RATE_CONTROL => "VAEncMiscParameterTypeRateControl",
+        MISC_MAX_FRAME_SIZE => "VAEncMiscParameterTypeMaxFrameSize",
+        MISC_HRD => "VAEncMiscParameterTypeHRD",
+        HEADER_SEQUENCE => "VAEncPackedHeaderSequence",
+        HEADER_PICTURE => "VAEncPackedHeaderPicture",
+        HEADER_SLICE => "VAEncPackedHeaderSlice",
+        SURFACE_PIXEL_FORMAT => "VASurfaceAttribPixelFormat",
+        SURFACE_MEMORY_TYPE => "VASurfaceAttribMemoryType",
+        SURFACE_EXTERNAL => "VASurfaceAttribExternalBufferDescriptor",
+        SETTABLE => "VA_SURFACE_ATTRIB_SETTABLE",
+        MEMORY_DRM_PRIME_2 => "VA_SURFACE_ATTRIB_MEM_TYPE_DRM_PRIME_2",
+        VALUE_INTEGER => "VAGenericValueTypeInteger", VALUE_POINTER => "VAGenericValueTypePointer",
+        PROGRESSIVE => "VA_PROGRESSIVE", FOURCC_NV12 => "VA_FOURCC_NV12",
+        INVALID_ID => "VA_INVALID_ID", NOT_SUPPORTED => "VA_ATTRIB_NOT_SUPPORTED",
+        PICTURE_INVALID => "VA_PICTURE_H264_INVALID",
+        PICTURE_SHORT_TERM => "VA_PICTURE_H264_SHORT_TERM_REFERENCE",
+        CODED_OVERFLOW => "VA_CODED_BUF_STATUS_SLICE_OVERFLOW_MASK",
+        CODED_BAD => "VA_CODED_BUF_STATUS_BAD_BITSTREAM",
+        CODED_QP => "VA_CODED_BUF_STATUS_PICTURE_AVE_QP_MASK",
+        COLOR_BT709 => "VAProcColorStandardBT709", COLOR_SRGB => "VAProcColorStandardSRGB",
+        RANGE_REDUCED => "VA_SOURCE_RANGE_REDUCED", RANGE_FULL => "VA_SOURCE_RANGE_FULL",
+    }
+    // Where bits of bit fields lie is only to be seen at run time.
+    out.push_str("int main(void) {\n");
+    for (ty, word, field, position) in [
+        ("VAEncSequenceParameterBufferH264", "seq_fields", "chroma_format_idc", SEQ_CHROMA_FORMAT),
+        (
+            "VAEncSequenceParameterBufferH264",
+            "seq_fields",
+            "frame_mbs_only_flag",
+            SEQ_FRAME_MBS_ONLY,
+        ),
+        (
+            "VAEncSequenceParameterBufferH264",
+            "seq_fields",
+            "direct_8x8_inference_flag",
+            SEQ_DIRECT_8X8,
+        ),
+        (
+            "VAEncSequenceParameterBufferH264",
+            "seq_fields",
+            "log2_max_frame_num_minus4",
+            SEQ_LOG2_FRAME_NUM,
+        ),
+        ("VAEncSequenceParameterBufferH264", "seq_fields", "pic_order_cnt_type", SEQ_POC_TYPE),
+        (
+            "VAEncSequenceParameterBufferH264",
+            "vui_fields",
+            "bitstream_restriction_flag",
+            VUI_BITSTREAM_RESTRICTION,
+        ),
+        (
+            "VAEncSequenceParameterBufferH264",
+            "vui_fields",
+            "log2_max_mv_length_horizontal",
+            VUI_MV_HORIZONTAL,
+        ),
+        (
+            "VAEncSequenceParameterBufferH264",
+            "vui_fields",
+            "log2_max_mv_length_vertical",
+            VUI_MV_VERTICAL,
+        ),
+        ("VAEncSequenceParameterBufferH264", "vui_fields", "low_delay_hrd_flag", VUI_LOW_DELAY_HRD),
+        ("VAEncPictureParameterBufferH264", "pic_fields", "idr_pic_flag", PIC_IDR),
+        ("VAEncPictureParameterBufferH264", "pic_fields", "reference_pic_flag", PIC_REFERENCE),
+        ("VAEncPictureParameterBufferH264", "pic_fields", "entropy_coding_mode_flag", PIC_CABAC),
+        (
+            "VAEncPictureParameterBufferH264",
+            "pic_fields",
+            "deblocking_filter_control_present_flag",
+            PIC_DEBLOCKING_CONTROL,
+        ),
+    ] {
+        out.push_str(&format!(
+            "{{ {ty} x = {{0}}; x.{word}.bits.{field} = 1; if (x.{word}.value != 1u << {position}) return __LINE__ & 127 | 1; }}\n"
+        ));
+    }
+    for (field, mask) in [
+        ("disable_frame_skip", RC_DISABLE_FRAME_SKIP),
+        ("disable_bit_stuffing", RC_DISABLE_BIT_STUFFING),
+    ] {
+        out.push_str(&format!(
+            "{{ VAEncMiscParameterRateControl x = {{0}}; x.rc_flags.bits.{field} = 1; if (x.rc_flags.value != {mask}u) return 99; }}\n"
+        ));
+    }
+    out.push_str("return 0; }\n");
+    out
+}
+
+#[test]
+fn structures_and_constants_are_those_of_the_headers() {
+    let program = std::env::temp_dir().join(format!("transom-va-layout-{}", std::process::id()));
+    let mut compiler = Command::new("gcc")
+        .args(["-x", "c", "-std=gnu11", "-o"])
+        .arg(&program)
+        .arg("-")
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("gcc starts");
+    let mut input = compiler.stdin.take().expect("stdin was piped");
+    input.write_all(claims().as_bytes()).expect("gcc reads");
+    drop(input);
+    let output = compiler.wait_with_output().expect("gcc ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "no libva-dev, or a declaration is wrong:\n{said}");
+    let bits = Command::new(&program).status().expect("the program runs");
+    std::fs::remove_file(&program).expect("just made");
+    assert!(bits.success(), "a bit field lies elsewhere: {bits}");
+}
