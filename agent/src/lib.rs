@@ -14,6 +14,7 @@ pub mod clock;
 pub mod damage;
 pub mod encode;
 pub mod hub;
+pub mod input;
 pub mod link;
 pub mod mirror;
 pub mod picture;

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  accept ── CID 2? ── hello within 5 s ──┬── control: one thread, waits in poll
-//!    └─ too many: the oldest without      └── media: one thread, waits for the hub or in write
-//!       a hello makes room
+//!    └─ too many: the oldest without      ├── media: one thread, waits for the hub or in write
+//!       a hello makes room                └── input: one thread, waits in poll
 //! ```
 //!
 //! What enters: connections from the host. What leaves: orders to the hub, access units to the
@@ -12,6 +12,7 @@
 
 mod connections;
 mod control;
+mod input;
 mod media;
 mod socket;
 
@@ -20,11 +21,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use transom_protocol::Role;
 use transom_protocol::message::{GuestHello, Refusal};
 use transom_protocol::wire::{Decoder, Limits, encode};
+use transom_protocol::{Capabilities, Role};
 
 use crate::hub::Hub;
+use crate::input::devices::Desk;
 use crate::session::{ConnectionId, Sessions};
 use connections::Connections;
 pub use socket::{Address, Listener, Stream};
@@ -40,6 +42,7 @@ const STACK: usize = 256 * 1024;
 /// What all connections share.
 struct Shared {
     hub: Arc<Hub>,
+    desk: Desk,
     sessions: Mutex<Sessions>,
     connections: Connections,
 }
@@ -55,9 +58,15 @@ impl Shared {
 /// # Errors
 ///
 /// The listener is broken; a connection never is a reason.
-pub fn serve(listener: &Listener, hub: &Arc<Hub>, sessions: Sessions) -> io::Result<()> {
+pub fn serve(
+    listener: &Listener,
+    hub: &Arc<Hub>,
+    desk: Desk,
+    sessions: Sessions,
+) -> io::Result<()> {
     let shared = Arc::new(Shared {
         hub: Arc::clone(hub),
+        desk,
         sessions: Mutex::new(sessions),
         connections: Connections::default(),
     });
@@ -104,9 +113,19 @@ fn converse(shared: &Shared, id: ConnectionId, stream: Stream) -> io::Result<()>
     stream.set_timeouts(Some(HELLO_TIMEOUT), Some(WRITE_TIMEOUT))?;
     let mut decoder = Decoder::new(Limits::MESSAGES);
     let Some(hello) = read_hello(&mut stream, &mut decoder)? else { return Ok(()) };
-    let admission = shared.sessions().admit(id, &hello);
+    let input = shared.desk.is_usable();
+    let admission = {
+        let mut sessions = shared.sessions();
+        if input {
+            sessions.offer(Capabilities::INPUT);
+        }
+        sessions.admit(id, &hello)
+    };
     let closed = CloseSession { shared, id };
-    if !admission.replaced.is_empty() {
+    if admission.role == Some(Role::INPUT) {
+        // Its predecessor has nothing to say, and has to let go of the devices.
+        admission.replaced.iter().for_each(|old| shared.connections.shut(*old));
+    } else if !admission.replaced.is_empty() {
         log::info!("a newer host takes the place of an older one");
         shared.hub.wake_control();
         shared.connections.retire(&admission.replaced);
@@ -123,6 +142,11 @@ fn converse(shared: &Shared, id: ConnectionId, stream: Stream) -> io::Result<()>
             log::info!("connection {}: media", id.0);
             media::run(shared, id, &mut stream)?;
         }
+        Some(Role::INPUT) => {
+            shared.connections.admitted(id);
+            log::info!("connection {}: input", id.0);
+            input::run(shared, &mut stream, decoder)?;
+        }
         _ => log::warn!("connection {}: refused: {:?}", id.0, admission.answer),
     }
     drop(closed);
@@ -137,10 +161,10 @@ struct CloseSession<'a> {
 
 impl Drop for CloseSession<'_> {
     fn drop(&mut self) {
-        let media = self.shared.sessions().close(self.id);
-        if let Some(media) = media {
-            self.shared.connections.shut(media);
-            self.shared.hub.detach(media.0);
+        let others = self.shared.sessions().close(self.id);
+        for other in others {
+            self.shared.connections.shut(other);
+            self.shared.hub.detach(other.0);
         }
         log::info!("connection {}: closed", self.id.0);
     }

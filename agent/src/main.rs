@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use transom_agent::capture::Capture;
 use transom_agent::encode::{Choice, Tuning, vaapi};
 use transom_agent::hub::Hub;
+use transom_agent::input::devices::Desk;
 use transom_agent::link::{self, Address, Listener};
 use transom_agent::pipeline;
 use transom_agent::session::Sessions;
@@ -95,6 +96,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let hub = Arc::new(Hub::new(tuning));
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
 
+    // Before the compositor looks for devices, and before a host asks whether there are any.
+    let desk = Desk::open();
     let listener = Listener::bind(&listen, port).with_context(|| match &listen {
         Address::Vsock => format!(
             "cannot listen on vsock port {port}: is a vsock transport loaded (hv_sock, \
@@ -106,7 +109,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     {
         let hub = Arc::clone(&hub);
         thread::Builder::new().name("link".into()).spawn(move || {
-            let ended = link::serve(&listener, &hub, sessions);
+            let ended = link::serve(&listener, &hub, desk, sessions);
             log::error!("the listener ended: {ended:?}");
             std::process::exit(1);
         })?;

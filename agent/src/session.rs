@@ -1,6 +1,6 @@
 //! Who is served: admits connections and turns control messages into orders. No input or output.
 //!
-//! One session at a time, made of a control connection and a media connection. A newer session
+//! One session at a time, made of a connection each for control, media and input. A newer session
 //! replaces an older one: after a relay was killed, its successor must not wait for the guest to
 //! notice, and a relay that is told [`Farewell::Replaced`] stays away.
 
@@ -54,12 +54,14 @@ struct Current {
     id: SessionId,
     control: ConnectionId,
     media: Option<ConnectionId>,
+    input: Option<ConnectionId>,
 }
 
 /// The session table, such as it is.
 #[derive(Debug)]
 pub struct Sessions {
     boot: [u8; 16],
+    capabilities: Capabilities,
     current: Option<Current>,
     tuning: Tuning,
 }
@@ -67,7 +69,12 @@ pub struct Sessions {
 impl Sessions {
     /// No session yet. `tuning` is what each new session starts with.
     pub fn new(boot: [u8; 16], tuning: Tuning) -> Self {
-        Self { boot, current: None, tuning }
+        Self { boot, capabilities: Capabilities::H264, current: None, tuning }
+    }
+
+    /// Tells later hosts of a further ability.
+    pub fn offer(&mut self, capability: Capabilities) {
+        self.capabilities = self.capabilities.with(capability);
     }
 
     /// Whether a control connection is open.
@@ -86,7 +93,7 @@ impl Sessions {
             Ok((version, role, replaced)) => {
                 let answer = GuestHello::Welcome {
                     version,
-                    capabilities: Capabilities::H264,
+                    capabilities: self.capabilities,
                     boot: self.boot,
                     software: Text::new(concat!("transom-agent ", env!("CARGO_PKG_VERSION"))),
                 };
@@ -113,13 +120,22 @@ impl Sessions {
         }
         let replaced = match hello.role {
             Role::CONTROL => {
-                let new = Current { id: hello.session, control: connection, media: None };
+                let id = hello.session;
+                let new = Current { id, control: connection, media: None, input: None };
                 let old = self.current.replace(new);
-                old.map(|old| [Some(old.control), old.media].into_iter().flatten().collect())
+                old.map(|old| {
+                    [Some(old.control), old.media, old.input].into_iter().flatten().collect()
+                })
             }
             Role::MEDIA => match &mut self.current {
                 Some(current) if current.id == hello.session => {
                     current.media.replace(connection).map(|old| vec![old])
+                }
+                _ => return Err(Refusal::Session),
+            },
+            Role::INPUT => match &mut self.current {
+                Some(current) if current.id == hello.session => {
+                    current.input.replace(connection).map(|old| vec![old])
                 }
                 _ => return Err(Refusal::Session),
             },
@@ -167,16 +183,18 @@ impl Sessions {
         })
     }
 
-    /// A connection is closed. Yields the media connection that ends with its control connection.
-    pub fn close(&mut self, connection: ConnectionId) -> Option<ConnectionId> {
-        let current = self.current.as_mut()?;
-        if current.media == Some(connection) {
-            current.media = None;
+    /// A connection is closed. Yields those that end with their control connection.
+    pub fn close(&mut self, connection: ConnectionId) -> Vec<ConnectionId> {
+        let Some(current) = &mut self.current else { return Vec::new() };
+        for place in [&mut current.media, &mut current.input] {
+            if *place == Some(connection) {
+                *place = None;
+            }
         }
         if current.control != connection {
-            return None;
+            return Vec::new();
         }
-        self.current.take()?.media
+        self.current.take().into_iter().flat_map(|old| [old.media, old.input]).flatten().collect()
     }
 }
 
@@ -224,19 +242,48 @@ mod tests {
         assert!(sessions.is_controlled_by(ConnectionId(3)));
         assert!(!sessions.is_media(ConnectionId(2)));
         // The old connections close late and take nothing with them.
-        assert_eq!(sessions.close(ConnectionId(1)), None);
-        assert_eq!(sessions.close(ConnectionId(2)), None);
+        assert_eq!(sessions.close(ConnectionId(1)), []);
+        assert_eq!(sessions.close(ConnectionId(2)), []);
         assert!(sessions.is_controlled_by(ConnectionId(3)));
     }
 
     #[test]
-    fn media_ends_with_its_control_connection() {
+    fn media_and_input_end_with_their_control_connection() {
         let mut sessions = sessions();
         admit(&mut sessions, 1, &hello(9, Role::CONTROL));
         admit(&mut sessions, 2, &hello(9, Role::MEDIA));
-        assert_eq!(sessions.close(ConnectionId(1)), Some(ConnectionId(2)));
-        let late = admit(&mut sessions, 4, &hello(9, Role::MEDIA));
-        assert_eq!(late.answer, GuestHello::Refused(Refusal::Session));
+        assert_eq!(admit(&mut sessions, 3, &hello(9, Role::INPUT)).role, Some(Role::INPUT));
+        assert_eq!(sessions.close(ConnectionId(1)), [ConnectionId(2), ConnectionId(3)]);
+        for role in [Role::MEDIA, Role::INPUT] {
+            let late = admit(&mut sessions, 4, &hello(9, role));
+            assert_eq!(late.answer, GuestHello::Refused(Refusal::Session));
+        }
+    }
+
+    #[test]
+    fn input_belongs_to_one_session_and_one_connection() {
+        let mut sessions = sessions();
+        admit(&mut sessions, 1, &hello(9, Role::CONTROL));
+        let stranger = admit(&mut sessions, 2, &hello(8, Role::INPUT));
+        assert_eq!(stranger.answer, GuestHello::Refused(Refusal::Session));
+        admit(&mut sessions, 3, &hello(9, Role::INPUT));
+        let again = admit(&mut sessions, 4, &hello(9, Role::INPUT));
+        assert_eq!(again.replaced, [ConnectionId(3)]);
+        assert_eq!(sessions.close(ConnectionId(3)), []);
+        let newer = admit(&mut sessions, 5, &hello(10, Role::CONTROL));
+        assert_eq!(newer.replaced, [ConnectionId(1), ConnectionId(4)]);
+    }
+
+    #[test]
+    fn abilities_are_told_once_they_are_there() {
+        let mut sessions = sessions();
+        let told = |sessions: &mut Sessions| match admit(sessions, 1, &hello(1, Role::CONTROL)) {
+            Admission { answer: GuestHello::Welcome { capabilities, .. }, .. } => capabilities,
+            other => panic!("refused: {other:?}"),
+        };
+        assert_eq!(told(&mut sessions), Capabilities::H264);
+        sessions.offer(Capabilities::INPUT);
+        assert_eq!(told(&mut sessions), Capabilities::H264.with(Capabilities::INPUT));
     }
 
     #[test]

@@ -8,4 +8,5 @@ pub mod openh264;
 pub mod pair;
 pub mod process;
 pub mod shared;
+pub mod uinput;
 pub mod va;

@@ -13,9 +13,11 @@
 //! ```
 //!
 //! When the connection ends, however it ends, the guest releases all that is held and unplugs the
-//! gamepads. Codes are those of the kernel's `include/uapi/linux/input-event-codes.h`, so that no
+//! gamepads. It does the former, too, when the host falls silent ([`HELD_SILENCE`]). Codes are those of the kernel's `include/uapi/linux/input-event-codes.h`, so that no
 //! table stands between the sender and the device; the guest ignores codes that its devices do
 //! not have, and counts them ([`GuestInput::Written`]).
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +34,12 @@ pub const MAX_GAMEPADS: u8 = 4;
 pub const MAX_TOUCHES: u8 = 10;
 /// Events in a second that the guest takes; what comes faster waits in the connection.
 pub const MAX_EVENT_RATE: u32 = 4_000;
+/// While anything is held, the host says something at least once in [`HELD_INTERVAL`], an empty
+/// batch if there is nothing else; a guest that hears nothing for so long releases all. A host
+/// that hangs cannot leave a key pressed.
+pub const HELD_SILENCE: Duration = Duration::from_secs(3);
+/// See [`HELD_SILENCE`].
+pub const HELD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Host to guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +80,11 @@ impl Events {
     /// Cuts a sequence of events into batches.
     pub fn batches(events: &[Event]) -> impl Iterator<Item = Self> {
         events.chunks(MAX_EVENTS).map(|chunk| Self(chunk.to_vec()))
+    }
+
+    /// A batch of nothing, to break the silence.
+    pub fn none() -> Self {
+        Self::default()
     }
 
     /// The events.

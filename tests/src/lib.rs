@@ -24,6 +24,7 @@
 
 pub mod card;
 mod guest;
+mod host;
 mod picture;
 mod process;
 mod qemu;
@@ -37,6 +38,7 @@ mod viewer;
 mod vsock;
 
 pub use guest::{Guest, Testcard};
+pub use host::{EventLog, Host};
 pub use picture::Picture;
 pub use process::Process;
 pub use qemu::{Display, Qemu};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::socket::Stream;
 use crate::session::ConnectionId;
 
-/// One session takes two; the rest are successors, and room for what is still to say hello.
+/// One session takes three; the rest are successors, and room for what is still to say hello.
 const MAX: usize = 16;
 
 /// How long a replaced connection may take to say goodbye.
