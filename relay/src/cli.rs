@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod diag;
 mod relay;
 mod shutdown;
 
@@ -22,11 +23,15 @@ enum Command {
     /// Takes a guest's screen and sends it on as RTP.
     #[command(after_help = relay::HELP)]
     Relay(relay::RelayArgs),
+    /// Looks into a guest over vsock, and tells what is wrong with it.
+    #[command(after_help = diag::HELP)]
+    Diag(diag::DiagArgs),
 }
 
 /// Does what the command line asks for.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Relay(args) => relay::run(args),
+        Command::Diag(args) => diag::run(args),
     }
 }

@@ -11,6 +11,7 @@
 //! Everything with logic in it takes bytes and `now` and touches no socket.
 
 pub mod clock;
+pub mod diag;
 pub mod feed;
 pub mod guest;
 pub mod h264;

@@ -56,7 +56,11 @@ impl Link {
         role: Role,
         session: &Session,
     ) -> Result<(Self, Welcome), LinkError> {
-        let limits = if role == Role::MEDIA { Limits::MEDIA } else { Limits::MESSAGES };
+        let limits = match role {
+            Role::MEDIA => Limits::MEDIA,
+            Role::DIAGNOSTICS => Limits::DIAGNOSTICS,
+            _ => Limits::MESSAGES,
+        };
         let halves = stream.into_split();
         let mut link =
             Self { role, halves, decoder: Decoder::new(limits), outbox: session.hello(role) };

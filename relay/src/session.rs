@@ -120,6 +120,7 @@ pub fn role_name(role: Role) -> &'static str {
     match role {
         Role::CONTROL => "the control connection",
         Role::MEDIA => "the media connection",
+        Role::DIAGNOSTICS => "the diagnostic connection",
         _ => "an unknown connection",
     }
 }

@@ -85,7 +85,7 @@ impl FakeGuest {
         let mut stream = self.accept_raw();
         stream.write_all(b"OK 1073741824\n").expect("the relay reads");
         let mut peer =
-            Peer { stream, decoder: Decoder::new(Limits::MESSAGES), born: Instant::now() };
+            Peer { stream, decoder: Decoder::new(Limits::DIAGNOSTICS), born: Instant::now() };
         let hello = wire::decode_hello(&peer.frame().expect("a hello").message).expect("a hello");
         (peer, hello)
     }
