@@ -27,3 +27,4 @@ pub mod session;
 pub mod stats;
 pub mod status;
 pub mod video;
+pub mod vm;
