@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 mod diag;
 mod relay;
+mod rtsp;
 mod shutdown;
 mod vm;
 

@@ -22,6 +22,7 @@ pub mod pacer;
 pub mod relay;
 pub mod rtcp;
 pub mod rtp;
+pub mod rtsp;
 pub mod sdp;
 pub mod session;
 pub mod stats;
