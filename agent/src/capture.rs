@@ -18,6 +18,7 @@ pub mod cards;
 pub mod cursor;
 pub mod pace;
 pub mod plane;
+pub mod still;
 
 use std::io;
 use std::path::PathBuf;

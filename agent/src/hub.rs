@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use transom_protocol::message::{DisplayState, FrameNumber, FrameTimes, Report, Text, VideoFormat};
 
-use crate::encode::Tuning;
 use crate::encode::choose::EncoderState;
+use crate::encode::{Choice, Tuning};
+use crate::meter::Meter;
+use crate::watchdog::Watch;
 
 /// Access units that wait for the media connection while another is being written.
 const WAITING: usize = 1;
@@ -51,6 +53,8 @@ pub struct Orders {
     pub idr: bool,
     /// Targets of the encoder.
     pub tuning: Tuning,
+    /// Another encoder is wanted than the one that the agent started with.
+    pub choice: Option<Choice>,
     /// The media connection has room for an access unit.
     pub room: bool,
     /// The agent ends.
@@ -62,6 +66,7 @@ struct State {
     viewer: Option<u64>,
     idr: bool,
     tuning: Tuning,
+    choice: Option<Choice>,
     /// Orders came in since the pipeline last asked.
     fresh: bool,
     media: VecDeque<MediaItem>,
@@ -80,6 +85,10 @@ pub struct Hub {
     state: Mutex<State>,
     /// Wakes the pipeline and the media writer.
     changed: Condvar,
+    /// What the stages are doing; no lock.
+    pub watch: Watch,
+    /// How long frames take.
+    pub meter: Meter,
 }
 
 impl Hub {
@@ -89,6 +98,7 @@ impl Hub {
             viewer: None,
             idr: false,
             tuning,
+            choice: None,
             fresh: false,
             media: VecDeque::new(),
             display: DisplayState::NoCard { reason: Text::new("the agent is starting") },
@@ -98,7 +108,12 @@ impl Hub {
             wakers: Vec::new(),
             stopping: false,
         };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            watch: Watch::default(),
+            meter: Meter::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -123,6 +138,7 @@ impl Hub {
             viewer: state.viewer,
             idr: state.idr,
             tuning: state.tuning,
+            choice: state.choice,
             room: state.media.len() < WAITING,
             stopping: state.stopping,
         }
@@ -170,6 +186,26 @@ impl Hub {
         let mut guard = self.lock();
         let state = &mut *guard;
         change(&mut state.idr, &mut state.tuning);
+        state.fresh = true;
+        self.changed.notify_all();
+    }
+
+    /// For diagnostics: whether somebody takes media, and the targets of the encoder.
+    pub fn stream(&self) -> (bool, Tuning) {
+        let state = self.lock();
+        (state.viewer.is_some(), state.tuning)
+    }
+
+    /// For diagnostics: the encoder that is wanted instead of the one that the agent started with.
+    pub fn choice(&self) -> Option<Choice> {
+        self.lock().choice
+    }
+
+    /// For diagnostics: another encoder from the next frame on.
+    pub fn choose(&self, choice: Choice) {
+        let mut state = self.lock();
+        state.choice = Some(choice);
+        state.idr = true;
         state.fresh = true;
         self.changed.notify_all();
     }

@@ -3,7 +3,8 @@
 //! ```text
 //!  accept ── CID 2? ── hello within 5 s ──┬── control: one thread, waits in poll
 //!    └─ too many: the oldest without      ├── media: one thread, waits for the hub or in write
-//!       a hello makes room                └── input: one thread, waits in poll
+//!       a hello makes room                ├── input: one thread, waits in poll
+//!                                         └── diagnostics: a thread each, see [`crate::diag`]
 //! ```
 //!
 //! What enters: connections from the host. What leaves: orders to the hub, access units to the
@@ -12,6 +13,7 @@
 
 mod connections;
 mod control;
+mod diagnostics;
 mod input;
 mod media;
 mod socket;
@@ -25,6 +27,7 @@ use transom_protocol::message::{GuestHello, Refusal};
 use transom_protocol::wire::{Decoder, Limits, encode};
 use transom_protocol::{Capabilities, Role};
 
+use crate::diag;
 use crate::hub::Hub;
 use crate::input::devices::Desk;
 use crate::session::{ConnectionId, Sessions};
@@ -43,8 +46,9 @@ const STACK: usize = 256 * 1024;
 struct Shared {
     hub: Arc<Hub>,
     desk: Desk,
-    sessions: Mutex<Sessions>,
+    sessions: Arc<Mutex<Sessions>>,
     connections: Connections,
+    diag: Arc<diag::Context>,
 }
 
 impl Shared {
@@ -62,13 +66,15 @@ pub fn serve(
     listener: &Listener,
     hub: &Arc<Hub>,
     desk: Desk,
-    sessions: Sessions,
+    sessions: Arc<Mutex<Sessions>>,
+    diag: diag::Context,
 ) -> io::Result<()> {
     let shared = Arc::new(Shared {
         hub: Arc::clone(hub),
         desk,
-        sessions: Mutex::new(sessions),
+        sessions,
         connections: Connections::default(),
+        diag: Arc::new(diag),
     });
     let mut complaints = Complaints::default();
     let mut number = 0;
@@ -146,6 +152,10 @@ fn converse(shared: &Shared, id: ConnectionId, stream: Stream) -> io::Result<()>
             shared.connections.admitted(id);
             log::info!("connection {}: input", id.0);
             input::run(shared, &mut stream, decoder)?;
+        }
+        Some(Role::DIAGNOSTICS) => {
+            shared.connections.admitted(id);
+            diagnostics::run(shared, &stream, decoder)?;
         }
         _ => log::warn!("connection {}: refused: {:?}", id.0, admission.answer),
     }

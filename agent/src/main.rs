@@ -3,21 +3,26 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fs, thread};
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Parser, Subcommand};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use transom_agent::capture::Capture;
+use transom_agent::diag::{self, Context as Diagnostics};
 use transom_agent::encode::{Choice, Tuning, vaapi};
 use transom_agent::hub::Hub;
 use transom_agent::input::devices::Desk;
 use transom_agent::link::{self, Address, Listener};
 use transom_agent::pipeline;
+use transom_agent::records::Records;
 use transom_agent::session::Sessions;
 use transom_agent::sys;
+use transom_agent::watchdog;
+use transom_protocol::diagnostics::Setting;
 use transom_protocol::{BitRate, PORT};
 
 /// Grabs this guest's screen, encodes it and streams it to the host over vsock.
@@ -55,10 +60,29 @@ struct Arguments {
     /// Watch this card alone, rather than the first that shows something
     #[arg(long, env = "TRANSOM_CARD", value_name = "PATH")]
     card: Option<PathBuf>,
+    /// Whether the host may open shells in this guest, as root
+    #[arg(long, env = "TRANSOM_SHELL", default_value = "off", value_name = "on|off",
+        value_parser = BoolishValueParser::new(), action = ArgAction::Set)]
+    shell: bool,
+    /// Whether the host may copy files out of this guest and into it, as root
+    #[arg(long, env = "TRANSOM_COPY", default_value = "off", value_name = "on|off",
+        value_parser = BoolishValueParser::new(), action = ArgAction::Set)]
+    copy: bool,
+    /// The unit that the host restarts when it restarts the compositor
+    #[arg(
+        long,
+        env = "TRANSOM_COMPOSITOR",
+        default_value = "transom-kiosk.service",
+        value_name = "UNIT"
+    )]
+    compositor: String,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Answers one request that the agent hands over on standard input; started by systemd
+    /// (transom-helper.socket, transom-shell.socket)
+    Helper,
     /// Encodes one stream by VA-API for the agent that started it
     #[command(hide = true)]
     EncodeHelper {
@@ -73,13 +97,26 @@ enum Command {
 
 fn main() -> ExitCode {
     sys::memory::map_pictures_apart();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
-        .format_timestamp(None)
-        .init();
+    let printer =
+        env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+            .format_timestamp(None)
+            .build();
+    let records = match Records::install(printer) {
+        Ok(records) => records,
+        Err(error) => {
+            eprintln!("transom-agent: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // Panics as well: they are what one looks for in a log.
+    panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     let arguments = Arguments::parse();
     let done = match arguments.command {
         Some(Command::EncodeHelper { device, .. }) => vaapi::serve(device).map_err(Into::into),
-        None => run(arguments),
+        Some(Command::Helper) => {
+            diag::helper::run(&settings(&arguments)).context("cannot answer the agent's request")
+        }
+        None => run(arguments, records),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -90,7 +127,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+/// What the configuration says about diagnostics.
+fn settings(arguments: &Arguments) -> diag::Settings {
+    let Arguments { shell, copy, encoder, .. } = *arguments;
+    let (compositor, card) = (arguments.compositor.clone(), arguments.card.clone());
+    diag::Settings { shell, copy, compositor, card, encoder }
+}
+
+fn run(arguments: Arguments, records: &'static Records) -> anyhow::Result<()> {
+    let settings = settings(&arguments);
     let Arguments { listen, port, bitrate, fps, encoder, card, .. } = arguments;
     let tuning = Tuning { bitrate: BitRate(bitrate), fps };
     let hub = Arc::new(Hub::new(tuning));
@@ -105,11 +150,15 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         ),
         Address::Unix(path) => format!("cannot listen on {}", path.display()),
     })?;
-    let sessions = Sessions::new(boot_id(), tuning);
+    let sessions = Arc::new(Mutex::new(Sessions::new(boot_id(), tuning)));
+    let diagnostics = {
+        let apply = apply(Arc::clone(&hub), Arc::clone(&sessions));
+        Diagnostics::new(Arc::clone(&hub), records, settings, Box::new(apply))
+    };
     {
         let hub = Arc::clone(&hub);
         thread::Builder::new().name("link".into()).spawn(move || {
-            let ended = link::serve(&listener, &hub, desk, sessions);
+            let ended = link::serve(&listener, &hub, desk, sessions, diagnostics);
             log::error!("the listener ended: {ended:?}");
             std::process::exit(1);
         })?;
@@ -125,6 +174,12 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             }
         })?
     };
+    {
+        let hub = Arc::clone(&hub);
+        let stack = 128 * 1024;
+        let thread = thread::Builder::new().name("watchdog".into()).stack_size(stack);
+        thread.spawn(move || watchdog::run(&hub))?;
+    }
     log::info!("transom-agent {} listens on {listen:?}, port {port}", env!("CARGO_PKG_VERSION"));
     // Without systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -140,6 +195,30 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         let _ = fs::remove_file(path);
     }
     Ok(())
+}
+
+/// Settings that come in by diagnostics: in force at once, and for later sessions, too.
+fn apply(
+    hub: Arc<Hub>,
+    sessions: Arc<Mutex<Sessions>>,
+) -> impl Fn(&Setting) -> Result<(), String> + Send + Sync {
+    move |setting| {
+        let retune = |change: &dyn Fn(&mut Tuning)| {
+            let mut sessions = sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = sessions.retune(change);
+            hub.order(|_, tuning| *tuning = new);
+        };
+        match setting {
+            Setting::BitRate(BitRate(0)) => return Err("no bits in a second are too few".into()),
+            Setting::BitRate(bitrate) => retune(&|tuning| tuning.bitrate = *bitrate),
+            Setting::FrameRate(fps @ 1..=240) => retune(&|tuning| tuning.fps = *fps),
+            Setting::FrameRate(fps) => {
+                return Err(format!("{fps} frames per second: 1 to 240 are possible"));
+            }
+            Setting::Encoder(name) => hub.choose(name.as_str().parse()?),
+        }
+        Ok(())
+    }
 }
 
 /// The kernel's random id of this boot (`random(4)`); zeros where there is none.

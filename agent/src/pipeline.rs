@@ -16,6 +16,7 @@ use crate::capture::{Capture, Look};
 use crate::clock;
 use crate::encode::{Choice, EncodeError, Encoder, Request};
 use crate::hub::{Hub, MediaItem, Orders, Unit};
+use crate::watchdog::Stage;
 
 /// Nobody watches: only orders wake the pipeline.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -45,6 +46,7 @@ pub fn run(hub: &Hub, capture: &mut Capture, choice: Choice) {
     let mut live: Option<Live> = None;
     let mut pause = Duration::ZERO;
     loop {
+        hub.watch.pipeline.rest();
         let orders = hub.wait_orders(pause);
         if orders.stopping {
             return;
@@ -58,6 +60,11 @@ pub fn run(hub: &Hub, capture: &mut Capture, choice: Choice) {
             Some(live) if live.viewer == viewer => live,
             other => other.insert(Live::new(viewer, choice)),
         };
+        let choice = orders.choice.unwrap_or(choice);
+        if live.choice != choice {
+            live.choice = choice;
+            live.encoder = None;
+        }
         pause = live.step(hub, capture, orders);
     }
 }
@@ -79,6 +86,7 @@ impl Live {
     fn step(&mut self, hub: &Hub, capture: &mut Capture, orders: Orders) -> Duration {
         let frame = Duration::from_secs(1) / u32::from(orders.tuning.fps);
         let now = Instant::now();
+        hub.watch.pipeline.enter(Stage::Capture);
         if !orders.room {
             if capture.has_passed_over() {
                 hub.count(|report| {
@@ -113,6 +121,7 @@ impl Live {
             if changed {
                 self.refine = None;
             }
+            hub.watch.pipeline.enter(Stage::Encode);
             match self.encode(hub, capture, orders, seen, changed) {
                 Ok(Some(item)) => {
                     hub.count(|report| report.encoded += 1);

@@ -4,6 +4,7 @@
 //! replaces an older one: after a relay was killed, its successor must not wait for the guest to
 //! notice, and a relay that is told [`Farewell::Replaced`] stays away.
 
+use transom_protocol::diagnostics;
 use transom_protocol::message::{
     Capabilities, GuestControl, GuestHello, HostControl, HostHello, MAGIC, Refusal, Text,
 };
@@ -64,12 +65,15 @@ pub struct Sessions {
     capabilities: Capabilities,
     current: Option<Current>,
     tuning: Tuning,
+    /// Open diagnostic connections.
+    diagnostics: Vec<ConnectionId>,
 }
 
 impl Sessions {
     /// No session yet. `tuning` is what each new session starts with.
     pub fn new(boot: [u8; 16], tuning: Tuning) -> Self {
-        Self { boot, capabilities: Capabilities::H264, current: None, tuning }
+        let capabilities = Capabilities::H264.with(Capabilities::DIAGNOSTICS);
+        Self { boot, capabilities, current: None, tuning, diagnostics: Vec::new() }
     }
 
     /// Tells later hosts of a further ability.
@@ -139,6 +143,12 @@ impl Sessions {
                 }
                 _ => return Err(Refusal::Session),
             },
+            // Of any session, or of none: a guest can be looked into whoever watches it.
+            Role::DIAGNOSTICS if self.diagnostics.len() < diagnostics::MAX_CONNECTIONS => {
+                self.diagnostics.push(connection);
+                None
+            }
+            Role::DIAGNOSTICS => return Err(Refusal::Busy),
             role => return Err(Refusal::Role(role)),
         };
         Ok((version, hello.role, replaced.unwrap_or_default()))
@@ -183,8 +193,15 @@ impl Sessions {
         })
     }
 
+    /// A setting that did not come on the control connection: it outlives the session.
+    pub fn retune(&mut self, change: impl FnOnce(&mut Tuning)) -> Tuning {
+        change(&mut self.tuning);
+        self.tuning
+    }
+
     /// A connection is closed. Yields those that end with their control connection.
     pub fn close(&mut self, connection: ConnectionId) -> Vec<ConnectionId> {
+        self.diagnostics.retain(|open| *open != connection);
         let Some(current) = &mut self.current else { return Vec::new() };
         for place in [&mut current.media, &mut current.input] {
             if *place == Some(connection) {
@@ -281,9 +298,27 @@ mod tests {
             Admission { answer: GuestHello::Welcome { capabilities, .. }, .. } => capabilities,
             other => panic!("refused: {other:?}"),
         };
-        assert_eq!(told(&mut sessions), Capabilities::H264);
+        let first = Capabilities::H264.with(Capabilities::DIAGNOSTICS);
+        assert_eq!(told(&mut sessions), first);
         sessions.offer(Capabilities::INPUT);
-        assert_eq!(told(&mut sessions), Capabilities::H264.with(Capabilities::INPUT));
+        assert_eq!(told(&mut sessions), first.with(Capabilities::INPUT));
+    }
+
+    #[test]
+    fn diagnostics_need_no_session_and_have_a_limit() {
+        let mut sessions = sessions();
+        let hello = hello(77, Role::DIAGNOSTICS);
+        for id in 0..diagnostics::MAX_CONNECTIONS as u64 {
+            let admission = admit(&mut sessions, 100 + id, &hello);
+            assert_eq!(admission.role, Some(Role::DIAGNOSTICS));
+            assert_eq!(admission.replaced, []);
+        }
+        let more = admit(&mut sessions, 200, &hello);
+        assert_eq!(more.answer, GuestHello::Refused(Refusal::Busy));
+        let _ = sessions.close(ConnectionId(200));
+        assert_eq!(admit(&mut sessions, 201, &hello).role, None);
+        let _ = sessions.close(ConnectionId(103));
+        assert_eq!(admit(&mut sessions, 202, &hello).role, Some(Role::DIAGNOSTICS));
     }
 
     #[test]

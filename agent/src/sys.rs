@@ -1,12 +1,16 @@
 //! Everything that needs `unsafe`: safe methods and owned descriptors come out, no raw pointer
 //! does. Each file says which kernel or library interface it wraps.
 
+pub mod cpuid;
 pub mod dmabuf;
+pub mod handover;
 pub mod kms;
 pub mod memory;
 pub mod openh264;
+pub mod openh264_decoder;
 pub mod pair;
 pub mod process;
 pub mod shared;
+pub mod terminal;
 pub mod uinput;
 pub mod va;

@@ -182,7 +182,8 @@ impl Decoder {
             None => {
                 if self.head_filled == self.head.len() {
                     // Only a message longer than the read-ahead gets here; its length is checked.
-                    self.head.resize(PREFIX + self.limits.message as usize, 0);
+                    let most = PREFIX + self.limits.message as usize;
+                    self.head.resize(most.max(self.head_filled + READ_AHEAD), 0);
                 }
                 &mut self.head[self.head_filled..]
             }
@@ -215,6 +216,27 @@ impl Decoder {
                 Ok(None)
             }
         }
+    }
+
+    /// Takes bytes that somebody else has read, at the start of a stream.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.head.truncate(self.head_filled);
+        self.head.extend_from_slice(bytes);
+        self.head_filled = self.head.len();
+        self.head.resize(self.head_filled.max(READ_AHEAD), 0);
+    }
+
+    /// Appends what was read and not yet yielded as a frame: for somebody else to [`feed`].
+    ///
+    /// [`feed`]: Decoder::feed
+    pub fn unread(&self, out: &mut Vec<u8>) {
+        if let Some(body) = &self.body {
+            out.extend_from_slice(&(body.message.len() as u32).to_le_bytes());
+            out.extend_from_slice(&(body.length as u32).to_le_bytes());
+            out.extend_from_slice(&body.message);
+            out.extend_from_slice(&body.bulk[..body.filled]);
+        }
+        out.extend_from_slice(&self.head[..self.head_filled]);
     }
 
     /// Whether the stream may end here without cutting a frame in two.
@@ -301,6 +323,35 @@ mod tests {
                     Ok(HostControl::RequestIdr { stream: StreamId(i as u8) })
                 );
             }
+        }
+
+        #[test]
+        fn another_decoder_goes_on_anywhere(
+            bulks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..5000), 1..6),
+            cut in any::<prop::sample::Index>(), drained in any::<bool>(),
+        ) {
+            let mut bytes = Vec::new();
+            for bulk in &bulks {
+                encode(&HostControl::Goodbye, bulk.len() as u32, &mut bytes);
+                bytes.extend_from_slice(bulk);
+            }
+            let (before, after) = bytes.split_at(cut.index(bytes.len()));
+            let (mut first, mut second) = (Decoder::new(Limits::MEDIA), Decoder::new(Limits::MEDIA));
+            first.feed(before);
+            let mut frames = Vec::new();
+            // Whether nothing was taken out yet, or all that is whole.
+            while let Some(frame) = if drained { first.poll_frame().expect("limits") } else { None } {
+                frames.push(frame.bulk);
+            }
+            let mut unread = Vec::new();
+            first.unread(&mut unread);
+            unread.extend_from_slice(after);
+            second.feed(&unread);
+            while let Some(frame) = second.poll_frame().expect("limits") {
+                frames.push(frame.bulk);
+            }
+            prop_assert_eq!(frames, bulks);
+            prop_assert!(second.is_between_frames());
         }
 
         #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use drm::control::{Device as _, crtc};
 
@@ -16,7 +16,7 @@ const DIRECTORY: &str = "/dev/dri";
 #[derive(Debug)]
 pub struct Screen {
     /// The card it belongs to.
-    pub card: Rc<Card>,
+    pub card: Arc<Card>,
     /// The CRTC.
     pub crtc: crtc::Handle,
     /// The plane with the picture.
@@ -30,7 +30,7 @@ pub struct Screen {
 #[derive(Debug)]
 pub struct Cards {
     only: Option<PathBuf>,
-    open: Vec<Rc<Card>>,
+    open: Vec<Arc<Card>>,
     /// Why the last card that could not be used could not.
     trouble: Option<String>,
 }
@@ -57,7 +57,7 @@ impl Cards {
                 // Render-only drivers have a card node, too.
                 Ok(card) if card.resource_handles().is_ok() => {
                     log::info!("{}: opened", card.describe());
-                    self.open.push(Rc::new(card));
+                    self.open.push(Arc::new(card));
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound && self.only.is_none() => {}
@@ -86,7 +86,7 @@ impl Cards {
 }
 
 /// `card0`, `card1`, … by number.
-fn nodes(directory: &Path) -> Vec<PathBuf> {
+pub fn nodes(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut cards: Vec<(u32, PathBuf)> = entries
         .filter_map(|entry| {
@@ -99,7 +99,8 @@ fn nodes(directory: &Path) -> Vec<PathBuf> {
     cards.into_iter().map(|(_, path)| path).collect()
 }
 
-fn find_on(card: &Rc<Card>) -> io::Result<Option<Screen>> {
+/// The screen that a card shows.
+pub(crate) fn find_on(card: &Arc<Card>) -> io::Result<Option<Screen>> {
     let mut planes = Vec::new();
     for handle in card.plane_handles()? {
         planes.push(Plane::open(card, handle)?);
@@ -113,5 +114,5 @@ fn find_on(card: &Rc<Card>) -> io::Result<Option<Screen>> {
     let primary = planes.swap_remove(index);
     let cursor =
         planes.into_iter().find(|p| p.kind == Kind::Cursor && p.crtcs.contains(&state.crtc));
-    Ok(Some(Screen { card: Rc::clone(card), crtc: state.crtc, primary, cursor }))
+    Ok(Some(Screen { card: Arc::clone(card), crtc: state.crtc, primary, cursor }))
 }

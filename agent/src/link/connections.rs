@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use super::socket::Stream;
 use crate::session::ConnectionId;
 
-/// One session takes three; the rest are successors, and room for what is still to say hello.
-const MAX: usize = 16;
+/// One session takes three, diagnostics eight; the rest are successors, and room for what is still
+/// to say hello.
+const MAX: usize = 24;
 
 /// How long a replaced connection may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -11,6 +11,7 @@ use super::{Shared, Stream, write};
 use crate::clock;
 use crate::hub::{MediaItem, Unit};
 use crate::session::ConnectionId;
+use crate::watchdog::Stage;
 
 /// A host that took nothing for so long shows an old picture: it gets a whole one.
 const STALL: Duration = Duration::from_secs(1);
@@ -21,6 +22,7 @@ pub fn run(shared: &Shared, id: ConnectionId, stream: &mut Stream) -> io::Result
     stream.set_timeouts(None, None)?;
     shared.hub.attach(id.0);
     let result = write_items(shared, id, stream);
+    shared.hub.watch.media.rest();
     shared.hub.detach(id.0);
     result
 }
@@ -29,16 +31,21 @@ fn write_items(shared: &Shared, id: ConnectionId, stream: &mut Stream) -> io::Re
     let mut head = Vec::with_capacity(MAX_WRITE);
     while let Some(item) = shared.hub.next_item(id.0) {
         let begun = Instant::now();
+        shared.hub.watch.media.enter(Stage::Send);
         match item {
             MediaItem::Start(format) => {
                 write(stream, &GuestMedia::StreamStart { stream: StreamId::VIDEO, format })?;
             }
             MediaItem::Stop => write(stream, &GuestMedia::StreamStop { stream: StreamId::VIDEO })?,
             MediaItem::Unit(unit) => {
-                write_unit(stream, unit, &mut head)?;
+                let (mut times, damage, bytes) = (unit.times, unit.damage, unit.bytes.len());
+                times.sent = clock::now();
+                write_unit(stream, Unit { times, ..unit }, &mut head)?;
+                shared.hub.meter.sent(times, damage, bytes);
                 shared.hub.count(|report| report.sent += 1);
             }
         }
+        shared.hub.watch.media.rest();
         if begun.elapsed() > STALL {
             log::warn!("the host took nothing for {:.1} s", begun.elapsed().as_secs_f32());
             shared.hub.order(|idr, _| *idr = true);
@@ -50,8 +57,7 @@ fn write_items(shared: &Shared, id: ConnectionId, stream: &mut Stream) -> io::Re
 /// The message shares its first write with the front of the access unit; the rest goes from where
 /// it lies.
 fn write_unit(stream: &mut Stream, unit: Unit, head: &mut Vec<u8>) -> io::Result<()> {
-    let Unit { number, idr, mut times, damage, bytes } = unit;
-    times.sent = clock::now();
+    let Unit { number, idr, times, damage, bytes } = unit;
     let message = GuestMedia::AccessUnit { stream: StreamId::VIDEO, number, idr, times, damage };
     head.clear();
     encode(&message, bytes.len() as u32, head);

@@ -1,0 +1,222 @@
+//! Facts about the guest, by dotted paths.
+
+mod display;
+
+use std::path::Path;
+
+use nix::sys::utsname::uname;
+use transom_protocol::diagnostics::{Line, Value};
+
+use super::Context;
+use super::conversation::{Answer, Conversation};
+use super::guest::{cpu, memory, read};
+use crate::sys::cpuid;
+
+/// Settings whose values are shown; of others only that they are set, in case they hold secrets.
+const SHOWN: [&str; 12] = [
+    "TRANSOM_LISTEN",
+    "TRANSOM_PORT",
+    "TRANSOM_BITRATE",
+    "TRANSOM_FPS",
+    "TRANSOM_ENCODER",
+    "TRANSOM_CARD",
+    "TRANSOM_SHELL",
+    "TRANSOM_COPY",
+    "TRANSOM_COMPOSITOR",
+    "RUST_LOG",
+    "LIBVA_DRIVER_NAME",
+    "LIBVA_DRIVERS_PATH",
+];
+/// Environment beside TRANSOM_* that is of interest.
+const OF_INTEREST: [&str; 4] = ["RUST_LOG", "LIBVA_", "GALLIUM_", "MESA_"];
+/// Efivars of the UEFI specification carry four bytes of attributes in front.
+const SECURE_BOOT: &str =
+    "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+
+/// A text as a value.
+pub fn text(value: impl Into<String>) -> Value {
+    Value::Text(Line::new(value))
+}
+
+/// A count as a value.
+pub fn number(value: impl TryInto<i64>) -> Value {
+    Value::Number(value.try_into().unwrap_or(i64::MAX))
+}
+
+/// All of them.
+pub fn run(context: &Context, talk: &mut Conversation) -> Answer {
+    system(talk)?;
+    agent(context, talk)?;
+    display::run(context, talk)?;
+    encoder(context, talk)?;
+    inputs(talk)?;
+    let transports = vsock_transports();
+    talk.fact("vsock.transports", text(transports.join(", ")))?;
+    talk.fact("vsock.loopback", Value::Flag(Path::new("/sys/module/vsock_loopback").exists()))
+}
+
+fn system(talk: &mut Conversation) -> Answer {
+    if let Ok(name) = uname() {
+        talk.fact("kernel.release", text(name.release().to_string_lossy()))?;
+        talk.fact("kernel.version", text(name.version().to_string_lossy()))?;
+        talk.fact("kernel.machine", text(name.machine().to_string_lossy()))?;
+        talk.fact("host.name", text(name.nodename().to_string_lossy()))?;
+    }
+    for (path, file) in [
+        ("kernel.command-line", "/proc/cmdline"),
+        ("kernel.boot-id", "/proc/sys/kernel/random/boot_id"),
+        ("kernel.tainted", "/proc/sys/kernel/tainted"),
+        ("kernel.lockdown", "/sys/kernel/security/lockdown"),
+        ("machine.vendor", "/sys/class/dmi/id/sys_vendor"),
+        ("machine.product", "/sys/class/dmi/id/product_name"),
+        ("firmware.version", "/sys/class/dmi/id/bios_version"),
+        ("load.average", "/proc/loadavg"),
+    ] {
+        if let Some(value) = read(file) {
+            talk.fact(path, text(value))?;
+        }
+    }
+    talk.fact("machine.hypervisor", text(hypervisor()))?;
+    talk.fact("firmware.uefi", Value::Flag(Path::new("/sys/firmware/efi").exists()))?;
+    if let Ok(bytes) = std::fs::read(SECURE_BOOT) {
+        talk.fact("firmware.secure-boot", Value::Flag(bytes.get(4) == Some(&1)))?;
+    }
+    let release = read("/etc/os-release").unwrap_or_default();
+    let field = |name: &str| {
+        let line = release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
+        Some(line.trim_matches('"').to_owned())
+    };
+    if let Some(name) = field("PRETTY_NAME") {
+        talk.fact("system.name", text(name))?;
+    }
+    let image = read("/etc/transom/version").or_else(|| field("IMAGE_VERSION"));
+    talk.fact("system.image-version", text(image.unwrap_or_else(|| "unknown".into())))?;
+    let uptime = read("/proc/uptime").unwrap_or_default();
+    if let Some(seconds) = uptime.split(['.', ' ']).next().and_then(|text| text.parse::<i64>().ok())
+    {
+        talk.fact("system.uptime", number(seconds))?;
+    }
+    if let Some((total, available)) = memory() {
+        talk.fact("memory.total", number(total))?;
+        talk.fact("memory.available", number(available))?;
+    }
+    if let Some((_, processors)) = cpu() {
+        talk.fact("cpu.count", number(processors))?;
+    }
+    let cpuinfo = read("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find(|line| line.starts_with("model name"));
+    if let Some((_, model)) = model.and_then(|line| line.split_once(':')) {
+        talk.fact("cpu.model", text(model.trim()))?;
+    }
+    Ok(())
+}
+
+/// What the guest runs on, as far as it can tell.
+fn hypervisor() -> String {
+    let cpuinfo = read("/proc/cpuinfo").unwrap_or_default();
+    if cpuinfo.contains("User Mode Linux") {
+        // Its processor is the host's and tells about that.
+        return "user-mode Linux".into();
+    }
+    if let Some(kind) = read("/sys/hypervisor/type") {
+        return kind;
+    }
+    match cpuid::hypervisor().as_deref() {
+        Some("Microsoft Hv") => "Hyper-V".into(),
+        Some("KVMKVMKVM") => "KVM".into(),
+        Some("TCGTCGTCGTCG") => "QEMU without hardware support (TCG)".into(),
+        Some("VMwareVMware") => "VMware".into(),
+        Some("XenVMMXenVMM") => "Xen".into(),
+        Some(other) => other.to_owned(),
+        None => match read("/sys/class/dmi/id/sys_vendor") {
+            Some(vendor) if vendor.contains("QEMU") => "QEMU".into(),
+            _ => "none found".into(),
+        },
+    }
+}
+
+fn agent(context: &Context, talk: &mut Conversation) -> Answer {
+    talk.fact("agent.version", text(env!("CARGO_PKG_VERSION")))?;
+    talk.fact("agent.uptime", number(context.started.elapsed().as_secs()))?;
+    talk.fact("agent.pid", number(std::process::id()))?;
+    talk.fact("agent.user", number(nix::unistd::geteuid().as_raw()))?;
+    talk.fact("agent.shell", Value::Flag(context.settings.shell))?;
+    talk.fact("agent.copy", Value::Flag(context.settings.copy))?;
+    talk.fact("agent.compositor", text(context.settings.compositor.clone()))?;
+    let mut settings: Vec<_> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .filter(|(name, _)| {
+            name.starts_with("TRANSOM_") || OF_INTEREST.iter().any(|start| name.starts_with(start))
+        })
+        .collect();
+    settings.sort();
+    for (name, value) in settings {
+        let shown = SHOWN.contains(&name.as_str());
+        let value = if shown { value.to_string_lossy().into_owned() } else { "(set)".into() };
+        talk.fact(format!("settings.{name}"), text(value))?;
+    }
+    Ok(())
+}
+
+fn encoder(context: &Context, talk: &mut Conversation) -> Answer {
+    let state = context.hub.encoder();
+    for (path, value) in [
+        ("encoder.name", state.name),
+        ("encoder.driver", state.driver),
+        ("encoder.profile", state.profile),
+        ("encoder.entrypoint", state.entrypoint),
+        ("encoder.path", state.path),
+    ] {
+        if !value.is_empty() {
+            talk.fact(path, text(value))?;
+        }
+    }
+    for (index, (name, reason)) in state.rejected.into_iter().enumerate() {
+        talk.fact(format!("encoder.rejected.{index}"), text(format!("{name}: {reason}")))?;
+    }
+    let mut drivers: Vec<String> = ["/usr/lib/x86_64-linux-gnu/dri", "/usr/lib/dri"]
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter_map(|name| Some(name.strip_suffix("_drv_video.so")?.to_owned()))
+        .collect();
+    drivers.sort();
+    talk.fact("va.drivers", text(drivers.join(", ")))
+}
+
+/// `/proc/bus/input/devices`: paragraphs of lines with a letter in front.
+fn inputs(talk: &mut Conversation) -> Answer {
+    let devices = read("/proc/bus/input/devices").unwrap_or_default();
+    for (index, device) in devices.split("\n\n").filter(|text| !text.is_empty()).enumerate() {
+        let line = |start: &str| device.lines().find_map(|line| line.strip_prefix(start));
+        let name = line("N: Name=").unwrap_or("?").trim_matches('"');
+        let handlers = line("H: Handlers=").unwrap_or("").trim();
+        talk.fact(format!("input.{index}"), text(format!("{name} ({handlers})")))?;
+    }
+    Ok(())
+}
+
+/// The ways that vsock takes out of this guest, and its own number.
+pub fn vsock_transports() -> Vec<String> {
+    let mut found = Vec::new();
+    let devices = std::fs::read_dir("/sys/bus/virtio/devices").into_iter().flatten();
+    for device in devices.flatten() {
+        let path = device.path().join("device");
+        if path.to_str().and_then(read).as_deref() == Some("0x0013") {
+            found.push("virtio".to_owned());
+        }
+    }
+    for (module, name) in [("hv_sock", "Hyper-V"), ("vmw_vsock_vmci_transport", "VMCI")] {
+        if Path::new("/sys/module").join(module).exists() {
+            found.push(name.to_owned());
+        }
+    }
+    if let (false, Ok(cid)) = (found.is_empty(), vsock::get_local_cid()) {
+        // Hyper-V does not tell.
+        if cid != vsock::VMADDR_CID_ANY {
+            found.push(format!("guest number {cid}"));
+        }
+    }
+    found
+}

@@ -1,0 +1,13 @@
+//! What an agent answers to diagnostics, by the raw protocol, in guests that boot in two seconds.
+
+mod abuse;
+mod copies;
+mod looks;
+mod shells;
+mod stuck;
+mod talk;
+
+use std::time::Duration;
+
+/// For a whole test.
+const LIMIT: Duration = Duration::from_secs(240);

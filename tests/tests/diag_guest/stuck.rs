@@ -1,0 +1,111 @@
+//! Faults, and what the doctor says of each.
+
+use std::time::Instant;
+
+use anyhow::ensure;
+use transom_protocol::diagnostics::Verdict;
+use transom_tests::{Relay, Uml, Viewer, machine_test};
+
+use crate::LIMIT;
+use crate::looks::{check, checks, sample, screenshot};
+use crate::talk::SOON;
+
+#[test]
+fn a_stuck_stage_is_named_while_all_else_answers() {
+    machine_test("a stuck stage is named while all else answers", LIMIT, |test| {
+        let guest = Uml::new(test).boot()?;
+        guest.start_agent(&[])?;
+        let mut card = guest.testcard()?;
+        card.tell("mode 1280x720 XRGB8888")?;
+        card.tell("animate screen")?;
+        let relay = Relay::start(test, &guest)?;
+        let viewer = Viewer::ffmpeg(test, &relay.sdp())?;
+        viewer.wait_frames(30, SOON)?;
+        ensure!(sample(&guest, 100)?.stalled.is_none());
+
+        // One thread of the agent is frozen, wherever it is; again and again, until it is caught
+        // at work rather than waiting.
+        guest.run(
+            "mkdir -p /sys/fs/cgroup/a/ice && cd /sys/fs/cgroup/a && \
+             echo $(cat /run/agent.pid) >cgroup.procs && echo threaded >ice/cgroup.type && \
+             for t in /proc/$(cat /run/agent.pid)/task/*; do \
+               grep -q pipeline $t/comm && echo ${t##*/} >ice/cgroup.threads; done; cd /",
+        )?;
+        let end = Instant::now() + SOON;
+        let (stage, elapsed) = loop {
+            guest.run("echo 1 >/sys/fs/cgroup/a/ice/cgroup.freeze")?;
+            let until = Instant::now() + std::time::Duration::from_secs(5);
+            let mut found = None;
+            while found.is_none() && Instant::now() < until {
+                found = sample(&guest, 500)?.stalled;
+            }
+            if let Some(found) = found {
+                break found;
+            }
+            ensure!(Instant::now() < end, "it was never caught at work");
+            guest.run("echo 0 >/sys/fs/cgroup/a/ice/cgroup.freeze")?;
+        };
+        println!("stalled: {stage} for {elapsed} ms");
+        ensure!(["capture", "encode"].contains(&stage.as_str()), "{stage}");
+        let checks = checks(&guest)?;
+        let stages = check(&checks, "stages-move")?;
+        ensure!(stages.verdict == Verdict::Fail, "{stages:?}");
+        ensure!(stages.found.as_str().contains(stage.as_str()), "{stages:?}");
+        // All that does not need the pipeline goes on.
+        card.tell("still 5")?;
+        ensure!(screenshot(&guest, None)? == card.expected()?);
+        ensure!(check(&checks, "encoder-works")?.verdict == Verdict::Pass);
+        ensure!(check(&checks, "scanout-readable")?.verdict == Verdict::Pass);
+
+        guest.run("echo 0 >/sys/fs/cgroup/a/ice/cgroup.freeze")?;
+        card.tell("animate box")?;
+        let end = Instant::now() + SOON;
+        while sample(&guest, 100)?.stalled.is_some() {
+            ensure!(Instant::now() < end, "it stays stalled");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_doctor_names_what_is_wrong() {
+    machine_test("the doctor names what is wrong", LIMIT, |test| {
+        let guest = Uml::new(test).boot()?;
+        guest.run("export TRANSOM_CARD=/dev/dri/card9")?;
+        guest.start_agent(&[])?;
+        let found = checks(&guest)?;
+        ensure!(check(&found, "crtc-lit")?.verdict == Verdict::Fail);
+        ensure!(check(&found, "scanout-readable")?.verdict == Verdict::Skip);
+        ensure!(check(&found, "encoder-works")?.verdict == Verdict::Pass);
+        ensure!(check(&found, "agent")?.verdict == Verdict::Pass);
+        ensure!(check(&found, "vsock-transport")?.found.as_str().contains("virtio"));
+
+        let mut card = guest.testcard()?;
+        card.tell("mode 1280x720 XRGB8888")?;
+        card.tell("still 5")?;
+        let found = checks(&guest)?;
+        let lit = check(&found, "scanout-card")?;
+        ensure!(lit.verdict == Verdict::Fail, "{lit:?}");
+        ensure!(lit.found.as_str().contains("card9") && lit.found.as_str().contains("vkms"));
+        ensure!(lit.remedy.as_str().contains("TRANSOM_CARD"), "{lit:?}");
+
+        guest.kill_agent("TERM")?;
+        guest.run("unset TRANSOM_CARD; rm /dev/uinput; mount -t tmpfs -o size=2M x /home; head -c 4M /dev/zero >/home/x; true")?;
+        guest.start_agent(&[])?;
+        let found = checks(&guest)?;
+        ensure!(check(&found, "scanout-card")?.verdict == Verdict::Pass);
+        ensure!(check(&found, "crtc-lit")?.verdict == Verdict::Pass);
+        let still = check(&found, "frames-change")?;
+        ensure!(still.verdict == Verdict::Warn, "{still:?}");
+        let uinput = check(&found, "uinput-usable")?;
+        ensure!(uinput.verdict == Verdict::Fail && uinput.remedy.as_str().contains("modprobe"));
+        let disk = check(&found, "disk-space")?;
+        ensure!(disk.verdict == Verdict::Fail && disk.found.as_str().contains("/home"), "{disk:?}");
+        card.tell("animate box")?;
+        guest.run("umount /home")?;
+        let found = checks(&guest)?;
+        ensure!(check(&found, "frames-change")?.verdict == Verdict::Pass);
+        ensure!(check(&found, "disk-space")?.verdict == Verdict::Pass);
+        Ok(())
+    });
+}
