@@ -18,6 +18,10 @@ build: setup-build ## target/release/transom and target/release/transom-agent
 	@echo "build: relay and agent (the first time takes some minutes)"
 	cargo build --release --locked -p transom-agent -p transom-relay
 
+.PHONY: windows
+windows: setup-windows ## target/windows/transom.exe, built on Linux
+	tools/windows
+
 .PHONY: image
 image: build setup-image ## dist/transom.vhdx and dist/transom.raw
 	image/build
@@ -77,6 +81,6 @@ fuzz: setup-build ## every fuzz target for SECONDS_TO_FUZZ (60) seconds
 clean: ## removes all that was built here; the cache in ~/.cache/transom stays
 	rm -rf target build dist
 
-.PHONY: setup-build setup-image setup-run setup-test
-setup-build setup-image setup-run setup-test: setup-%:
+.PHONY: setup-build setup-image setup-run setup-test setup-windows
+setup-build setup-image setup-run setup-test setup-windows: setup-%:
 	@tools/setup $*

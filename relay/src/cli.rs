@@ -8,7 +8,9 @@ use clap::{Parser, Subcommand};
 
 mod diag;
 mod relay;
+mod rtsp;
 mod shutdown;
+mod vm;
 
 /// Brings the screen of a virtual machine to viewers on its host and beyond.
 #[derive(Debug, Parser)]
@@ -26,6 +28,9 @@ enum Command {
     /// Looks into a guest over vsock, and tells what is wrong with it.
     #[command(after_help = diag::HELP)]
     Diag(diag::DiagArgs),
+    /// Makes, starts, stops and deletes machines that boot the guest image.
+    #[command(after_help = vm::HELP)]
+    Vm(vm::VmArgs),
 }
 
 /// Does what the command line asks for.
@@ -33,5 +38,6 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Relay(args) => relay::run(args),
         Command::Diag(args) => diag::run(args),
+        Command::Vm(args) => vm::run(args),
     }
 }

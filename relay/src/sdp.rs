@@ -29,14 +29,11 @@ pub struct Session {
 
 /// The description, or nothing while SPS and PPS are not known. RTCP goes to the port above.
 pub fn describe(session: &Session, version: u32, sets: &ParameterSets) -> Option<String> {
-    let (sps, pps) = sets.get()?;
-    let [profile, constraints, level] = sets.profile_level_id()?;
-    let family = |ip: IpAddr| if ip.is_ipv4() { "IP4" } else { "IP6" };
     let Session { id, origin, target, ttl } = session;
     let (ip, port) = (target.ip(), target.port());
     // IPv6 has its scope in the address, RFC 4566 5.7.
     let hops = if ip.is_multicast() && ip.is_ipv4() { format!("/{ttl}") } else { String::new() };
-    let lines = [
+    Some(lines([
         "v=0".into(),
         format!("o=- {id} {version} IN {} {origin}", family(*origin)),
         "s=Transom".into(),
@@ -44,16 +41,55 @@ pub fn describe(session: &Session, version: u32, sets: &ParameterSets) -> Option
         "t=0 0".into(),
         format!("m=video {port} RTP/AVP {PAYLOAD_TYPE}"),
         format!("a=rtpmap:{PAYLOAD_TYPE} H264/{CLOCK_RATE}"),
-        format!(
-            "a=fmtp:{PAYLOAD_TYPE} packetization-mode=1;\
-             profile-level-id={profile:02X}{constraints:02X}{level:02X};\
-             sprop-parameter-sets={},{}",
-            base64(sps),
-            base64(pps)
-        ),
+        format(sets)?,
         "a=recvonly".into(),
-    ];
-    Some(lines.iter().map(|line| format!("{line}\r\n")).collect())
+    ]))
+}
+
+/// The same for RTSP: where packets go is agreed upon later, for the `track` that is named here.
+pub fn describe_for_rtsp(
+    id: u32,
+    origin: IpAddr,
+    track: &str,
+    sets: &ParameterSets,
+) -> Option<String> {
+    let nowhere = if origin.is_ipv4() { "0.0.0.0" } else { "::" };
+    Some(lines([
+        "v=0".into(),
+        format!("o=- {id} 0 IN {} {origin}", family(origin)),
+        "s=Transom".into(),
+        format!("c=IN {} {nowhere}", family(origin)),
+        "t=0 0".into(),
+        "a=control:*".into(),
+        "a=range:npt=now-".into(),
+        format!("m=video 0 RTP/AVP {PAYLOAD_TYPE}"),
+        format!("a=rtpmap:{PAYLOAD_TYPE} H264/{CLOCK_RATE}"),
+        format(sets)?,
+        // Receivers may ask for an IDR; those that know only AVP ignore this.
+        format!("a=rtcp-fb:{PAYLOAD_TYPE} nack pli"),
+        format!("a=rtcp-fb:{PAYLOAD_TYPE} ccm fir"),
+        format!("a=control:{track}"),
+    ]))
+}
+
+fn family(ip: IpAddr) -> &'static str {
+    if ip.is_ipv4() { "IP4" } else { "IP6" }
+}
+
+fn format(sets: &ParameterSets) -> Option<String> {
+    let (sps, pps) = sets.get()?;
+    let [profile, constraints, level] = sets.profile_level_id()?;
+    Some(format!(
+        "a=fmtp:{PAYLOAD_TYPE} packetization-mode=1;\
+         profile-level-id={profile:02X}{constraints:02X}{level:02X};\
+         sprop-parameter-sets={},{}",
+        base64(sps),
+        base64(pps)
+    ))
+}
+
+fn lines<const N: usize>(lines: [String; N]) -> String {
+    lines.iter().map(|line| format!("{line}\r\n")).collect()
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -169,6 +205,26 @@ mod tests {
             a=fmtp:96 packetization-mode=1;profile-level-id=42C01F;sprop-parameter-sets=Z0LAH9o=,aM48gA==\r\n\
             a=recvonly\r\n";
         assert_eq!(describe(&session("192.0.2.9:5004"), 2, &sets()).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn a_description_for_rtsp_reads_like_this() {
+        let expected = "v=0\r\n\
+            o=- 77 0 IN IP4 192.0.2.1\r\n\
+            s=Transom\r\n\
+            c=IN IP4 0.0.0.0\r\n\
+            t=0 0\r\n\
+            a=control:*\r\n\
+            a=range:npt=now-\r\n\
+            m=video 0 RTP/AVP 96\r\n\
+            a=rtpmap:96 H264/90000\r\n\
+            a=fmtp:96 packetization-mode=1;profile-level-id=42C01F;sprop-parameter-sets=Z0LAH9o=,aM48gA==\r\n\
+            a=rtcp-fb:96 nack pli\r\n\
+            a=rtcp-fb:96 ccm fir\r\n\
+            a=control:video\r\n";
+        let ip = [192, 0, 2, 1].into();
+        assert_eq!(describe_for_rtsp(77, ip, "video", &sets()).as_deref(), Some(expected));
+        assert_eq!(describe_for_rtsp(77, ip, "video", &ParameterSets::default()), None);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use transom_relay::{
     video::{self, Video},
 };
 
-use super::shutdown::shutdown;
+use super::{rtsp::RtspArgs, shutdown::shutdown};
 
 /// Behind `transom relay --help`.
 pub const HELP: &str = "\
@@ -34,6 +34,8 @@ Examples:
     transom relay vsock:3 --rtp udp://192.0.2.7:5004 --rtp udp://239.255.0.1:5004
   Only look at the figures, as JSON lines:
     transom relay vsock:3 --json
+  Let players watch at rtsp://127.0.0.1:8554/doom:
+    transom relay doom=vsock:3 --rtsp
   Two guests at once, under names of your choice:
     transom relay doom=vsock:3 desk=unix:/run/vm/desk.vsock
 
@@ -56,6 +58,9 @@ pub struct RelayArgs {
     /// Describe the stream to the first --rtp target in this file, for a viewer to open.
     #[arg(long, value_name = "FILE", env = "TRANSOM_SDP", requires = "rtp")]
     sdp: Option<PathBuf>,
+
+    #[command(flatten)]
+    rtsp: RtspArgs,
 
     /// Tell states and figures as JSON lines (docs/json.md).
     #[arg(long, env = "TRANSOM_JSON", value_parser = FalseyValueParser::new())]
@@ -129,12 +134,14 @@ fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
             idr_interval: (!args.idr_interval.is_zero()).then_some(args.idr_interval),
         };
         let mut relays = JoinSet::new();
+        let mut feeds = Vec::new();
         for (NamedGuest { guest, .. }, name) in args.guests.into_iter().zip(names) {
             // With several guests there are no targets, so that nothing is lost on the others.
             let without = video.without_outputs();
             let video = Video::new(std::mem::replace(&mut video, without), epoch)
                 .context("the system gives no random numbers")?;
-            let (source, commands, _feed) = feed::feed(&name, &guest);
+            let (source, commands, feed) = feed::feed(&name, &guest);
+            feeds.push(feed);
             let bitrate = args.bitrate.map(BitRate);
             let config = Config { guest, port: args.port, bitrate };
             let status = Status::new(args.json, several.then_some(name));
@@ -145,12 +152,16 @@ fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
                 let _ = stopped.changed().await;
             }));
         }
+        let rtsp = args.rtsp.start(args.payload.into(), epoch, &feeds, stopped.clone())?;
         let mut shutdown = std::pin::pin!(shutdown);
         let (mut result, mut asked) = (Ok(Ending::Asked), false);
         loop {
             tokio::select! {
                 ended = relays.join_next() => match ended {
-                    None => return result,
+                    None => {
+                        rtsp.finish().await;
+                        return result;
+                    }
                     Some(Ok(Ok(Ending::Asked))) => {}
                     Some(Ok(Ok(Ending::TakenOver))) => result = result.map(|_| Ending::TakenOver),
                     Some(Ok(Err(e))) => {

@@ -1,8 +1,7 @@
 //! Plain RTP over UDP, to unicast and multicast targets.
 //!
 //! In: the packets of an access unit, and RTCP to send. Out: datagrams, and what receivers say.
-//! Each target has a pair of sockets on neighbouring ports, RTP on the even one, as RFC 3550
-//! wants it; so feedback of a receiver that answers to where packets come from finds us.
+//! Each target has a pair of sockets of its own.
 //!
 //! A target that cannot be reached loses packets, which are counted; it never holds up another
 //! for longer than [`PATIENCE`].
@@ -16,22 +15,13 @@ use std::{
     time::Duration,
 };
 
-use quinn_udp::{Transmit, UdpSocketState};
-use tokio::{io::Interest, net::UdpSocket, time::timeout};
-
-use crate::rtp::Packets;
+use crate::{output::pair::Pair, rtp::Packets};
 
 /// How long a full socket buffer is waited for: a third of a frame at 60 Hz.
 const PATIENCE: Duration = Duration::from_millis(5);
 
-/// Datagrams in one system call. More saves little, and a burst this long fits into any buffer.
-const BATCH: usize = 32;
-
 /// Datagrams of strangers skipped in one go.
 const MAX_STRANGERS: usize = 32;
-
-/// Tries to find two free neighbouring ports.
-const PORT_TRIES: usize = 64;
 
 /// `udp://HOST:PORT`, looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,10 +101,7 @@ pub struct OpenError {
 #[derive(Debug)]
 pub struct UdpOutput {
     target: Target,
-    rtp: UdpSocket,
-    rtcp: UdpSocket,
-    /// Segmentation offload, where the platform has it.
-    offload: Option<UdpSocketState>,
+    pair: Pair,
     /// Packets that the system did not take.
     dropped: u64,
 }
@@ -127,8 +114,8 @@ impl UdpOutput {
     /// No sockets to be had.
     pub fn open(target: Target, ttl: u8) -> Result<Self, OpenError> {
         let open = || {
-            let (rtp, rtcp) = bind_pair(target.address)?;
-            for socket in [&rtp, &rtcp] {
+            let pair = Pair::bind(unspecified(target.address))?;
+            for socket in [pair.rtp(), pair.rtcp()] {
                 if target.address.ip().is_multicast() {
                     let socket = socket2::SockRef::from(socket);
                     match target.address {
@@ -137,15 +124,10 @@ impl UdpOutput {
                     }
                 }
             }
-            Ok((rtp, rtcp))
+            Ok(pair)
         };
         match open() {
-            Ok((rtp, rtcp)) => {
-                let offload = UdpSocketState::new((&rtp).into())
-                    .inspect_err(|e| log::debug!("{target}: no segmentation offload: {e}"))
-                    .ok();
-                Ok(Self { target, rtp, rtcp, offload, dropped: 0 })
-            }
+            Ok(pair) => Ok(Self { target, pair, dropped: 0 }),
             Err(why) => Err(OpenError { target, why }),
         }
     }
@@ -171,65 +153,31 @@ impl UdpOutput {
 
     /// Sends some packets of an access unit.
     pub async fn send(&mut self, packets: &Packets, range: Range<usize>) {
-        let mut at = range.start;
-        while at < range.end {
-            let most = self.offload.as_ref().map_or(1, |o| o.max_gso_segments()).clamp(1, BATCH);
-            let (bytes, segment, count) = packets.run(at, range.end, most);
-            match self.send_run(bytes, segment).await {
-                Ok(()) => at += count,
-                // The driver cannot do it after all; quinn-udp has taken note.
-                Err(_) if self.offload.as_ref().is_some_and(|o| o.max_gso_segments() < most) => {}
-                Err(e) => {
-                    if self.dropped == 0 {
-                        log::warn!("{}: packets are lost: {e}", self.target);
-                    }
-                    self.dropped += count as u64;
-                    at += count;
-                }
+        let to = self.target.address;
+        if let Err(lost) = self.pair.send(to, None, packets, range, PATIENCE).await {
+            if self.dropped == 0 {
+                log::warn!("{}: packets are lost: {}", self.target, lost.why);
             }
-        }
-    }
-
-    async fn send_run(&self, bytes: &[u8], segment: usize) -> io::Result<()> {
-        loop {
-            let sent = match &self.offload {
-                Some(offload) => self.rtp.try_io(Interest::WRITABLE, || {
-                    let transmit = Transmit {
-                        destination: self.target.address,
-                        ecn: None,
-                        contents: bytes,
-                        segment_size: (segment < bytes.len()).then_some(segment),
-                        src_ip: None,
-                    };
-                    offload.try_send((&self.rtp).into(), &transmit)
-                }),
-                None => self.rtp.try_send_to(bytes, self.target.address).map(drop),
-            };
-            match sent {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    timeout(PATIENCE, self.rtp.writable()).await??;
-                }
-                sent => return sent,
-            }
+            self.dropped += lost.packets;
         }
     }
 
     /// Sends RTCP; what gets lost is made up for by the next.
     pub fn send_rtcp(&self, packet: &[u8]) {
-        if let Err(e) = self.rtcp.try_send_to(packet, self.target.rtcp()) {
+        if let Err(e) = self.pair.rtcp().try_send_to(packet, self.target.rtcp()) {
             log::debug!("{}: RTCP not sent: {e}", self.target);
         }
     }
 
     /// Whether RTCP may have come in; wakes the task when it does.
     pub fn poll_rtcp_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.rtcp.poll_recv_ready(cx).map(|_error_shows_when_reading| ())
+        self.pair.rtcp().poll_recv_ready(cx).map(|_error_shows_when_reading| ())
     }
 
     /// Takes one RTCP packet, if it comes from the target. Multicast receivers are strangers.
     pub fn poll_rtcp<'a>(&self, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
         for _ in 0..MAX_STRANGERS {
-            match self.rtcp.try_recv_from(buffer) {
+            match self.pair.rtcp().try_recv_from(buffer) {
                 Ok((length, from)) if from.ip() == self.target.address.ip() => {
                     return Some(&buffer[..length]);
                 }
@@ -250,29 +198,10 @@ fn unspecified(target: SocketAddr) -> IpAddr {
     }
 }
 
-/// Two sockets on neighbouring ports, the first one even.
-fn bind_pair(target: SocketAddr) -> io::Result<(UdpSocket, UdpSocket)> {
-    let bind = |port| {
-        let socket = std::net::UdpSocket::bind((unspecified(target), port))?;
-        socket.set_nonblocking(true)?;
-        UdpSocket::from_std(socket)
-    };
-    let mut last = io::ErrorKind::AddrInUse.into();
-    for _ in 0..PORT_TRIES {
-        let first = bind(0)?;
-        let port = first.local_addr()?.port();
-        // The odd one is as good a start: its even neighbour below it completes the pair.
-        match bind(port ^ 1) {
-            Ok(second) if port % 2 == 0 => return Ok((first, second)),
-            Ok(second) => return Ok((second, first)),
-            Err(e) => last = e,
-        }
-    }
-    Err(last)
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::{net::UdpSocket, time::timeout};
+
     use super::*;
     use crate::rtp::Packetizer;
 
@@ -324,7 +253,7 @@ mod tests {
     async fn feedback_is_taken_from_the_target_alone() {
         let output = UdpOutput::open(target("udp://127.0.0.1:5004").expect("an address"), 1)
             .expect("sockets");
-        let port = output.rtcp.local_addr().expect("it is bound").port();
+        let port = output.pair.rtcp().local_addr().expect("it is bound").port();
         assert_eq!(port % 2, 1);
         let mut buffer = [0; 100];
         for (from, taken) in [("127.0.0.2:0", None), ("127.0.0.1:0", Some(&b"x"[..]))] {
