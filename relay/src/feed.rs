@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use transom_protocol::{
     BitRate,
     message::{Text, VideoFormat},
@@ -30,7 +30,7 @@ use transom_protocol::{
 use crate::{
     guest::GuestAddr,
     h264::ParameterSets,
-    input::Command,
+    input::{Command, InputRefused, InputState, Outcome, Port},
     session::AccessUnit,
     status::{State, figures::Figures},
 };
@@ -40,9 +40,6 @@ const QUEUE: usize = 3;
 
 /// A viewer that fell behind may ask for an IDR so often: each costs all others a large frame.
 const CATCH_UP: Duration = Duration::from_secs(1);
-
-/// Input that waits for the guest; a full queue means that the guest takes none.
-const INPUT_QUEUE: usize = 256;
 
 /// Viewers of one guest at a time.
 pub const MAX_VIEWERS: usize = 256;
@@ -83,6 +80,8 @@ pub struct News {
     pub agent: Option<Text>,
     /// The kernel's boot id, once connected.
     pub boot: Option<[u8; 16]>,
+    /// Whether the guest takes input.
+    pub input: InputState,
 }
 
 /// What viewers want of the guest since they were last asked.
@@ -99,11 +98,6 @@ pub struct Wishes {
 #[error("this guest has {MAX_VIEWERS} viewers already")]
 pub struct Full;
 
-/// Why input was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the guest takes no input at the moment")]
-pub struct InputRefused;
-
 #[derive(Debug)]
 struct Shared {
     name: String,
@@ -113,7 +107,7 @@ struct Shared {
     stands: Mutex<Stands>,
     /// There are wishes.
     wished: Notify,
-    input: mpsc::Sender<Command>,
+    input: Port,
 }
 
 /// Everybody's places, and what they want.
@@ -170,12 +164,18 @@ pub struct Source(Arc<Shared>);
 
 /// The guest's side of input.
 #[derive(Debug)]
-pub struct Commands(mpsc::Receiver<Command>);
+pub struct Commands(Arc<Shared>);
 
 /// A feed for a guest, under a name that is fit for a URL.
 pub fn feed(name: &str, guest: &GuestAddr) -> (Source, Commands, Feed) {
-    let (sender, receiver) = mpsc::channel(INPUT_QUEUE);
-    let news = News { state: State::Connecting, format: None, sets: None, agent: None, boot: None };
+    let news = News {
+        state: State::Connecting,
+        format: None,
+        sets: None,
+        agent: None,
+        boot: None,
+        input: InputState::Absent,
+    };
     let shared = Arc::new(Shared {
         name: name.into(),
         guest: guest.clone(),
@@ -183,9 +183,9 @@ pub fn feed(name: &str, guest: &GuestAddr) -> (Source, Commands, Feed) {
         figures: watch::Sender::new(None),
         stands: Mutex::default(),
         wished: Notify::new(),
-        input: sender,
+        input: Port::default(),
     });
-    (Source(Arc::clone(&shared)), Commands(receiver), Feed(shared))
+    (Source(Arc::clone(&shared)), Commands(Arc::clone(&shared)), Feed(shared))
 }
 
 impl Feed {
@@ -241,17 +241,23 @@ impl Feed {
         Ok(Seat { shared: Arc::clone(&self.0), id, pictures, skipped })
     }
 
-    /// Passes input on, in the order of the calls.
+    /// Passes input on, in the order of the calls and in the caller's turn. What lets go of
+    /// something is taken always.
     ///
     /// # Errors
     ///
-    /// [`InputRefused`] when the queue is full.
+    /// [`InputRefused`]: the guest takes no events, or not so many.
     pub fn send_input(&self, command: Command) -> Result<(), InputRefused> {
-        self.0.input.try_send(command).map_err(|_| InputRefused)
+        self.0.input.send(command)
+    }
+
+    /// What becomes of input from here on, of all viewers.
+    pub fn input_outcomes(&self) -> broadcast::Receiver<Outcome> {
+        self.0.input.outcomes()
     }
 }
 
-/// One viewer's place; dropped means left.
+/// One viewer's place; dropped means left, and nothing that it holds stays held.
 #[derive(Debug)]
 pub struct Seat {
     shared: Arc<Shared>,
@@ -298,6 +304,8 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        // Taken always.
+        let _ = self.shared.input.send(Command::Leave { viewer: self.id });
         let mut stands = self.shared.stands();
         stands.viewers.retain(|viewer| viewer.id != self.id);
         if stands.settle() {
@@ -401,13 +409,9 @@ impl Source {
 }
 
 impl Commands {
-    /// The next command of a viewer. May be dropped at any time.
-    pub async fn next(&mut self) -> Command {
-        match self.0.recv().await {
-            Some(command) => command,
-            // The last viewer's handle is gone, and so is whoever could say something.
-            None => std::future::pending().await,
-        }
+    /// Where they are.
+    pub fn port(&self) -> &Port {
+        &self.0.input
     }
 }
 

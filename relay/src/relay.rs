@@ -3,8 +3,8 @@
 //! ```text
 //!             ┌────────────── backoff ◀─────────────┐
 //!             ▼                                     │ lost, refused, silent
-//!   connect control ─▶ hello ─▶ connect media ─▶ hello ─▶ run ──▶ ended by the user
-//!                                                         └─────▶ taken over: do not fight
+//!   connect control ─▶ hello ─▶ connect media, input ─▶ hello ─▶ run ──▶ ended by the user
+//!                                                                └─────▶ taken over: do not fight
 //! ```
 
 use std::{
@@ -16,7 +16,7 @@ use std::{
 
 use tokio::time::{sleep, sleep_until, timeout};
 use transom_protocol::{
-    BitRate, Role, SessionId,
+    BitRate, Capabilities, Role, SessionId,
     message::{DisplayState, Farewell, Refusal, Report, VideoFormat},
 };
 
@@ -25,13 +25,16 @@ use crate::{
     guest::{self, ConnectError, GuestAddr},
     h264::ParameterSets,
     link::{Link, LinkError},
-    session::{AccessUnit, Event, Session, SessionError},
+    session::{AccessUnit, Event, Session, SessionError, Welcome},
     stats::Collector,
     status::{State, Status},
     video::{Passage, Video},
 };
 
+mod input;
 mod tell;
+
+use input::Input;
 
 /// First pause after a lost connection, and the longest. A booting guest is looked at every two
 /// seconds, which costs it nothing.
@@ -233,11 +236,15 @@ impl Relay {
         if let Some(bitrate) = self.config.bitrate {
             session.set_bitrate(bitrate);
         }
-        let mut control = tokio::select! {
+        let control = tokio::select! {
             () = shutdown.as_mut() => return Ok(Ending::Asked),
             link = self.open(Role::CONTROL, &session) => link?,
         };
-        let mut result = self.serve(&mut session, &mut control, shutdown).await;
+        let (mut control, welcome) = control;
+        self.meet(&welcome);
+        let abilities = welcome.capabilities;
+        let mut result = self.serve(&mut session, &mut control, abilities, shutdown).await;
+        self.lose_input();
         if result.is_err() && was_replaced(&mut session, &mut control).await {
             result = Ok(Ending::TakenOver);
         }
@@ -251,15 +258,19 @@ impl Relay {
         result
     }
 
-    async fn open(&mut self, role: Role, session: &Session) -> Result<Link, RelayError> {
+    async fn open(&self, role: Role, session: &Session) -> Result<(Link, Welcome), RelayError> {
         let guest = &self.config.guest;
         let stream = guest::connect(guest, self.config.port).await?;
-        let (link, welcome) = match timeout(HELLO_TIMEOUT, Link::open(stream, role, session)).await
-        {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(why)) => return Err(RelayError::Link { guest: guest.clone(), why }),
-            Err(_elapsed) => return Err(RelayError::HelloTimeout { guest: guest.clone() }),
-        };
+        match timeout(HELLO_TIMEOUT, Link::open(stream, role, session)).await {
+            Ok(Ok(opened)) => Ok(opened),
+            Ok(Err(why)) => Err(RelayError::Link { guest: guest.clone(), why }),
+            Err(_elapsed) => Err(RelayError::HelloTimeout { guest: guest.clone() }),
+        }
+    }
+
+    /// The agent has said who it is.
+    fn meet(&mut self, welcome: &Welcome) {
+        let guest = &self.config.guest;
         match self.boot.replace(welcome.boot) {
             Some(boot) if boot == welcome.boot => {}
             Some(_) => log::info!("{guest}: the guest was rebooted; {}", welcome.software),
@@ -268,7 +279,6 @@ impl Relay {
         self.source.tell(|news| {
             (news.boot, news.agent) = (Some(welcome.boot), Some(welcome.software.clone()));
         });
-        Ok(link)
     }
 
     /// Runs a session whose control connection stands.
@@ -276,17 +286,27 @@ impl Relay {
         &mut self,
         session: &mut Session,
         control: &mut Link,
+        abilities: Capabilities,
         mut shutdown: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Ending, RelayError> {
-        let mut media = tokio::select! {
-            () = shutdown.as_mut() => return Ok(Ending::Asked),
-            link = self.open(Role::MEDIA, session) => link?,
+        let open_input = async {
+            match abilities.contains(Capabilities::INPUT) {
+                true => self.open(Role::INPUT, session).await.map(|(link, _)| Some(link)),
+                false => Ok(None),
+            }
         };
+        // At once: the picture does not wait for input.
+        let (media, input) = tokio::select! {
+            () = shutdown.as_mut() => return Ok(Ending::Asked),
+            both = async { tokio::join!(self.open(Role::MEDIA, session), open_input) } => both,
+        };
+        let ((mut media, _), mut input) = (media?, Input::new(input?));
         self.failures = 0;
         self.next_status = Instant::now() + STATUS_INTERVAL;
         let guest = self.config.guest.clone();
         let link = |why: LinkError| RelayError::Link { guest: guest.clone(), why };
         loop {
+            self.pass_input(session, &mut input).map_err(link)?;
             while let Some(frame) = control.poll_frame().map_err(link)? {
                 let event = session.handle_control(Instant::now(), &frame);
                 match event.map_err(|e| link(e.into()))? {
@@ -321,13 +341,16 @@ impl Relay {
                 self.tell_figures(session, now);
             }
             session.poll_request(now, &mut control.outbox).map_err(|e| link(e.into()))?;
-            let wake = [Some(session.poll_timeout()), self.video.poll_timeout(now)]
+            let holds = self.commands.port().board().poll_timeout();
+            let wake = [Some(session.poll_timeout()), self.video.poll_timeout(now), holds]
                 .into_iter()
                 .flatten()
                 .fold(self.next_status, Instant::min);
             tokio::select! {
                 biased;
                 () = shutdown.as_mut() => return Ok(Ending::Asked),
+                () = self.commands.port().ready() => {}
+                turn = input.turn() => turn.map_err(link)?,
                 turn = control.turn() => turn.map_err(link)?,
                 turn = media.turn() => turn.map_err(link)?,
                 () = self.video.feedback_ready() => {
@@ -336,8 +359,6 @@ impl Relay {
                     }
                 }
                 () = self.source.wished() => {}
-                // The agent has no input devices yet.
-                _ = self.commands.next() => {}
                 () = sleep_until(wake.into()) => {}
             }
         }

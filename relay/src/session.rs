@@ -70,6 +70,8 @@ pub struct AccessUnit {
 /// What a welcome says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Welcome {
+    /// What the agent can do beyond the protocol's core.
+    pub capabilities: Capabilities,
     /// The kernel's boot id.
     pub boot: [u8; 16],
     /// The agent's name and version.
@@ -120,6 +122,7 @@ pub fn role_name(role: Role) -> &'static str {
     match role {
         Role::CONTROL => "the control connection",
         Role::MEDIA => "the media connection",
+        Role::INPUT => "the input connection",
         Role::DIAGNOSTICS => "the diagnostic connection",
         _ => "an unknown connection",
     }
@@ -181,7 +184,7 @@ impl Session {
             version_max: VERSION_MAX,
             session: self.id,
             role,
-            capabilities: Capabilities::H264,
+            capabilities: Capabilities::H264.with(Capabilities::INPUT),
             software: Text::new(concat!("transom ", env!("CARGO_PKG_VERSION"))),
         };
         let mut bytes = Vec::with_capacity(MAX_TEXT);
@@ -201,7 +204,9 @@ impl Session {
             {
                 Err(SessionError::Version(version))
             }
-            Ok(GuestHello::Welcome { boot, software, .. }) => Ok(Welcome { boot, software }),
+            Ok(GuestHello::Welcome { capabilities, boot, software, .. }) => {
+                Ok(Welcome { capabilities, boot, software })
+            }
             Ok(GuestHello::Refused(why)) => Err(SessionError::Refused { role, why }),
             Err(why) => Err(SessionError::Wire { role, frame: 0, why }),
         }

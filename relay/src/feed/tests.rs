@@ -1,5 +1,9 @@
 use super::*;
-use transom_protocol::{FrameNumber, GuestTime, message::FrameTimes};
+use transom_protocol::{
+    FrameNumber, GuestTime, HostTime,
+    input::{Event, HostInput},
+    message::FrameTimes,
+};
 
 fn picture(number: u64, idr: bool, received: Instant) -> Arc<Picture> {
     let zero = GuestTime(0);
@@ -98,14 +102,18 @@ fn seats_are_limited() {
     assert_eq!(feed.watch(ViewerId::next()).err(), Some(Full));
 }
 
-#[tokio::test(flavor = "current_thread")]
-async fn input_stays_in_order_and_is_refused_when_nobody_takes_it() {
-    let (_source, mut commands, feed) = feed("vm", &GuestAddr::Vsock { cid: 3 });
-    let viewer = ViewerId(1);
-    for pad in 0..INPUT_QUEUE {
-        assert_eq!(feed.send_input(Command::Plug { viewer, pad: pad as u8 }), Ok(()));
-    }
-    assert_eq!(feed.send_input(Command::ReleaseAll { viewer }), Err(InputRefused));
-    assert_eq!(commands.next().await, Command::Plug { viewer, pad: 0 });
-    assert_eq!(commands.next().await, Command::Plug { viewer, pad: 1 });
+#[test]
+fn who_leaves_lets_go() {
+    let (_source, commands, feed) = feed("vm", &GuestAddr::Vsock { cid: 3 });
+    let seat = feed.watch(ViewerId::next()).expect("a seat");
+    let (viewer, at) = (seat.viewer(), Instant::now());
+    let key = |pressed| Event::Key { code: 30, pressed };
+    let press = Command::Events { viewer, number: 1, at, events: vec![key(true)] };
+    assert_eq!(feed.send_input(press.clone()), Err(InputRefused), "there is no guest yet");
+    commands.port().board().connect();
+    assert_eq!(feed.send_input(press), Ok(()));
+    drop(seat);
+    let message = commands.port().board().poll_message(at, |_| HostTime(0));
+    let Some(HostInput::Events { events, .. }) = message else { panic!("{message:?}") };
+    assert_eq!(events.as_slice(), [key(true), key(false)]);
 }

@@ -203,6 +203,7 @@ mod tests {
     #[test]
     fn another_release_is_a_blemish() {
         let mut welcome = Welcome {
+            capabilities: transom_protocol::Capabilities::H264,
             boot: [0; 16],
             software: Text::new(concat!("transom-agent ", env!("CARGO_PKG_VERSION"))),
         };
