@@ -35,7 +35,7 @@ impl Host {
         let (control, _, capabilities) = open(guest, session, Role::CONTROL)?;
         let (stream, decoder, _) = open(guest, session, Role::INPUT)?;
         let mut host = Self { stream, decoder, capabilities, control, number: 0 };
-        match host.next()? {
+        match host.answer()? {
             GuestInput::Ready => Ok(host),
             other => bail!("the agent says {other:?}"),
         }
@@ -73,7 +73,7 @@ impl Host {
     /// Waits until the kernel has this batch; how many events were ignored so far.
     pub fn wait_written(&mut self, last: u32) -> Result<u32> {
         loop {
-            if let GuestInput::Written { number, ignored, .. } = self.next()?
+            if let GuestInput::Written { number, ignored, .. } = self.answer()?
                 && number == last
             {
                 return Ok(ignored);
@@ -82,7 +82,7 @@ impl Host {
     }
 
     /// The next answer.
-    pub fn next(&mut self) -> Result<GuestInput> {
+    pub fn answer(&mut self) -> Result<GuestInput> {
         let frame = next(&mut self.stream, &mut self.decoder)?;
         Ok(wire::decode(&frame)?)
     }

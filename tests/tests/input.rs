@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use transom_protocol::Capabilities;
 use transom_protocol::input::{Event, GuestInput, HostInput};
-use transom_tests::{EventLog, Guest, Host, Test, Uml, machine_test};
+use transom_tests::{EventLog, Guest, Host, Picture, Player, Qemu, Test, Uml, machine_test};
 
 const LIMIT: Duration = Duration::from_secs(120);
+const QEMU_LIMIT: Duration = Duration::from_secs(600);
+/// For a game in an emulated guest.
+const GAME: Duration = Duration::from_secs(120);
 /// For commands in the guest that wait for a game.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -224,16 +227,16 @@ fn games_take_the_gamepad_for_an_xbox_one_and_shake_it() {
         let shake = format!("/host/bin/evlog shake '{PAD}' 65535 4096 250 >/run/shake 2>&1 &");
         guest.run(&shake)?;
         let is = |answer: &GuestInput, ms| matches!(answer, GuestInput::Rumble { pad: 0, duration, .. } if *duration == ms);
-        let first = host.next()?;
+        let first = host.answer()?;
         ensure!(
             first == GuestInput::Rumble { pad: 0, strong: 65535, weak: 4096, duration: 250 },
             "{first:?}"
         );
-        let then = host.next()?;
+        let then = host.answer()?;
         ensure!(is(&then, 0), "{then:?}");
 
         guest.run("/host/bin/evlog sdl </dev/null >/run/sdl 2>&1 & echo $! >/run/sdl.pid")?;
-        let first = host.next()?;
+        let first = host.answer()?;
         ensure!(matches!(first, GuestInput::Rumble { strong: 65535, weak: 4096, .. }), "{first:?}");
         host.play(&[
             Event::PadButton { pad: 0, code: 0x133, pressed: true },
@@ -271,4 +274,142 @@ fn a_guest_without_uinput_says_so() {
         ensure!(host.capabilities.contains(Capabilities::INPUT), "{:?}", host.capabilities);
         Ok(())
     });
+}
+
+#[test]
+fn a_viewer_who_leaves_and_a_killed_relay_leave_nothing_held() {
+    machine_test("a viewer who leaves and a killed relay leave nothing held", LIMIT, |test| {
+        let (guest, log) = begin(test)?;
+        let mut player = Player::start(test, &guest)?;
+        // Two viewers: what both hold stays held until the last one goes.
+        let start = log.mark();
+        for order in ["1 key 30 1", "1 key 31 1", "2 key 31 1", "1 plug 2", "1 pad 2 304 1"] {
+            player.tell(order)?;
+        }
+        log.wait(start, "Transom keyboard: 1 31 1 ")?;
+        log.wait(start, &format!("+ {PAD}"))?;
+        let left = Instant::now();
+        player.tell("1 leave")?;
+        log.wait(start, "Transom keyboard: 1 30 0 ")?;
+        println!("a viewer left: released {:?} later", left.elapsed());
+        log.wait(start, &format!("- {PAD}"))?;
+        player.tell("2 key 32 1")?;
+        let at = log.wait(start, "Transom keyboard: 1 32 1 ")?.0;
+        let up = |line: &String| line.starts_with("Transom keyboard: 1 31 0");
+        ensure!(!log.lines()[start..at].iter().any(up), "viewer 2 still holds it");
+
+        let killed = Instant::now();
+        player.kill();
+        for key in [31, 32] {
+            log.wait(at, &format!("Transom keyboard: 1 {key} 0 "))?;
+        }
+        println!("relay killed -9: released {:?} later", killed.elapsed());
+
+        // An agent that comes back finds gamepads in it, and nothing held.
+        let mut player = Player::start(test, &guest)?;
+        player.tell("1 plug 0")?;
+        player.tell("1 key 33 1")?;
+        log.wait(at, "Transom keyboard: 1 33 1 ")?;
+        let start = log.mark();
+        guest.kill_agent("KILL")?;
+        guest.start_agent(&[])?;
+        log.wait(start, &format!("+ {PAD}"))?;
+        player.tell("1 key 33 0")?;
+        player.tell("1 key 34 1")?;
+        let at = log.wait(start, "Transom keyboard: 1 34 1 ")?.0;
+        ensure!(
+            !log.lines()[start..at].iter().any(|l| l.contains("keyboard: 1 33 1")),
+            "held anew"
+        );
+        // A game that shakes it is felt by its viewer.
+        guest.run(&format!("/host/bin/evlog shake '{PAD}' 1000 2000 300"))?;
+        player.wait("rumble 1 0 1000 2000 300")?;
+        Ok(())
+    });
+}
+
+#[test]
+fn keys_steer_the_game_of_the_shipped_image() {
+    machine_test("keys steer the game of the shipped image", QEMU_LIMIT, |test| {
+        let mut guest = Qemu::new(test).boot()?;
+        let mut player = Player::start(test, &guest)?;
+        guest.sh("until pidof chocolate-doom; do sleep 0.2; done", GAME)?;
+        // The compositor has them all, by way of seatd.
+        let taken = "ls -l /proc/$(pidof cage)/fd | grep -c /dev/input/event";
+        let count =
+            guest.sh(&format!("until [ $({taken}) -ge $(ls -d /sys/class/input/event* | wc -l) ]; do sleep 0.2; done; {taken}"), GAME)?;
+        println!("cage has {} input devices", count.text);
+        // The game's picture is there, and its menu answers.
+        let tap = |player: &mut Player, keys: &[u16]| -> Result<()> {
+            keys.iter().try_for_each(|key| {
+                player.tell(&format!("1 key {key} 1"))?;
+                player.tell(&format!("1 key {key} 0"))
+            })
+        };
+        let end = Instant::now() + 2 * GAME;
+        let title = loop {
+            let picture = guest.screendump()?;
+            if coloured(&picture) > 0.2 {
+                break picture;
+            }
+            ensure!(Instant::now() < end, "the game is not on the screen");
+            std::thread::sleep(Duration::from_millis(500));
+        };
+        // New game, first episode, the level that is offered; in its menu the game stands still.
+        tap(&mut player, &[ESC, ENTER, ENTER, ENTER, ESC])?;
+        let (bar, most) = (title.height / 8, title.height / 3);
+        // The skull beside the menu blinks where it is; another line of the menu is further away.
+        for key in [DOWN, UP].into_iter().cycle() {
+            ensure!(Instant::now() < end, "the game's menu does not follow the keys");
+            let menu = resting(&mut guest, bar, end)?;
+            if changed_rows(&title, &menu) < title.height / 2 {
+                continue;
+            }
+            tap(&mut player, &[key])?;
+            let rows = changed_rows(&menu, &resting(&mut guest, bar, end)?);
+            println!("{rows} of {} rows changed", menu.height);
+            if (bar..most).contains(&rows) {
+                break;
+            }
+        }
+        // Games of the kiosk's user may open gamepads.
+        player.tell("1 plug 0")?;
+        let group = "stat -c %G $(grep -l X-Box /sys/class/input/event*/device/name | sed 's|/sys/class|/dev|; s|/device/name||')";
+        guest.sh(&format!("until [ \"$({group})\" = kiosk ]; do sleep 0.2; done"), GAME)?;
+        Ok(())
+    });
+}
+
+const ESC: u16 = 1;
+const ENTER: u16 = 28;
+const UP: u16 = 103;
+const DOWN: u16 = 108;
+
+/// A picture that rests, but for what is not higher than `bar`.
+fn resting(guest: &mut Guest, bar: usize, end: Instant) -> Result<Picture> {
+    let mut last = guest.screendump()?;
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+        let picture = guest.screendump()?;
+        if changed_rows(&last, &picture) < bar {
+            return Ok(picture);
+        }
+        ensure!(Instant::now() < end, "the screen never rests");
+        last = picture;
+    }
+}
+
+/// Rows of the screen in which something differs.
+fn changed_rows(one: &Picture, other: &Picture) -> usize {
+    let rows = |picture: &Picture| {
+        picture.rgb.chunks_exact(3 * picture.width).map(<[u8]>::to_vec).collect::<Vec<_>>()
+    };
+    rows(one).iter().zip(rows(other)).filter(|(one, other)| **one != *other).count()
+}
+
+/// The share of pixels that are not grey.
+fn coloured(picture: &Picture) -> f64 {
+    let is = |p: &&[u8]| p.iter().max().zip(p.iter().min()).is_some_and(|(h, l)| h - l > 24);
+    let all = picture.rgb.len() / 3;
+    picture.rgb.chunks_exact(3).filter(is).count() as f64 / all as f64
 }

@@ -133,7 +133,7 @@ impl Frame {
 }
 
 /// Nearest ranks: existing values, none in between.
-fn percentiles(mut values: Vec<f64>) -> Option<Value> {
+pub fn percentiles(mut values: Vec<f64>) -> Option<Value> {
     values.sort_by(f64::total_cmp);
     let at = |percent: usize| values.get((values.len() * percent).div_ceil(100).max(1) - 1);
     Some(json!({ "p50": at(50)?, "p95": at(95)?, "p99": at(99)? }))

@@ -7,6 +7,7 @@
 mod cpu;
 mod emulated;
 mod idle;
+mod input;
 mod latency;
 mod moving;
 mod page;
@@ -23,11 +24,12 @@ use transom_tests::{Test, machine_test, release_dir};
 /// A part of the page: what it measures goes to a file of its own.
 type Part = (&'static str, fn(&Test) -> Result<Vec<Value>>);
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     ("emulated", emulated::measure),
     ("moving", moving::measure),
     ("latency", latency::measure),
     ("idle", idle::measure),
+    ("input", input::measure),
 ];
 /// Several times what a part takes on an idle machine of two cores without KVM.
 const LIMIT: Duration = Duration::from_secs(900);

@@ -12,12 +12,13 @@ use crate::latency::STAGES;
 /// A table: its marker, the part that it shows, and how.
 type Table = (&'static str, &'static str, fn(&Lines) -> Option<String>);
 
-const TABLES: [Table; 5] = [
+const TABLES: [Table; 6] = [
     ("emulated", "emulated", emulated),
     ("sizes", "emulated", sizes),
     ("moving", "moving", moving),
     ("idle", "idle", idle),
     ("latency", "latency", latency),
+    ("input", "input", input),
 ];
 
 const SCENES: [(&str, &str); 4] = [
@@ -184,6 +185,24 @@ fn latency(lines: &Lines) -> Option<String> {
             }
             writeln!(text, " |").ok()?;
         }
+    }
+    Some(text)
+}
+
+fn input(lines: &Lines) -> Option<String> {
+    let mut text = String::from(
+        "| ms | relay p50 | relay p99 | in the guest p50 | in the guest p99 |\n\
+         |---|---|---|---|---|\n",
+    );
+    for what in ["user-mode Linux", "shipped image, the game running"] {
+        let line = lines.of(what).next()?;
+        write!(text, "| {what} ({} events) |", line["events"]).ok()?;
+        for (stage, percentile) in
+            [("relay", "p50"), ("relay", "p99"), ("guest", "p50"), ("guest", "p99")]
+        {
+            write!(text, " {:.2} |", line[stage][percentile].as_f64()?).ok()?;
+        }
+        text.push('\n');
     }
     Some(text)
 }
