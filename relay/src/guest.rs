@@ -5,16 +5,15 @@
 
 use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 pub mod hybrid;
+pub mod hyperv;
 #[cfg(target_os = "linux")]
 mod vsock;
 
-use hybrid::{Handshake, HandshakeError};
+use hybrid::HandshakeError;
+use hyperv::VmRef;
 
 /// How long one connect may take. A guest under emulation answers within a second; a raw connect
 /// to a guest that does not run can block for good.
@@ -37,13 +36,15 @@ pub enum GuestAddr {
         /// The guest's context id.
         cid: u32,
     },
+    /// A Hyper-V machine of a Windows host.
+    HyperV(VmRef),
 }
 
 /// Why a text names no guest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// Neither of the known kinds.
-    #[error("a guest is unix:PATH or vsock:CID")]
+    #[error("a guest is unix:PATH, vsock:CID or, on Windows, hyperv:NAME")]
     Kind,
     /// A name that would not do in a URL.
     #[error("a name in front of = has 1 to {MAX_NAME} letters, digits, '-', '_' or '.'")]
@@ -54,6 +55,9 @@ pub enum ParseError {
     /// Not a context id.
     #[error("vsock: needs a guest's CID behind it, a number from 3 on (1 and 2 are the host)")]
     Cid,
+    /// `hyperv:` alone.
+    #[error("hyperv: needs the name or the GUID of a VM behind it. `transom vm list` shows them")]
+    NoVm,
     /// A Hyper-V guest, and this is no Windows build.
     #[error("hyperv:NAME needs the Windows build of transom, run on the Hyper-V host")]
     HyperV,
@@ -70,7 +74,8 @@ impl FromStr for GuestAddr {
                 Ok(cid) if (3..u32::MAX).contains(&cid) => Ok(Self::Vsock { cid }),
                 _ => Err(ParseError::Cid),
             },
-            Some(("hyperv", _)) => Err(ParseError::HyperV),
+            Some(("hyperv", _)) if !cfg!(windows) => Err(ParseError::HyperV),
+            Some(("hyperv", vm)) => vm.parse().map(Self::HyperV).map_err(|_| ParseError::NoVm),
             _ => Err(ParseError::Kind),
         }
     }
@@ -81,6 +86,7 @@ impl fmt::Display for GuestAddr {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Vsock { cid } => write!(f, "vsock:{cid}"),
+            Self::HyperV(vm) => write!(f, "hyperv:{vm}"),
         }
     }
 }
@@ -125,6 +131,13 @@ fn is_name(name: &str) -> bool {
         && name.bytes().any(|byte| byte.is_ascii_alphanumeric())
 }
 
+/// The nearest name that is fit for a URL.
+fn fit_name(text: &str) -> String {
+    let fit = |c: char| if c.is_ascii() && is_name_byte(c as u8) { c } else { '-' };
+    let name: String = text.chars().take(MAX_NAME).map(fit).collect();
+    if is_name(&name) { name } else { "guest".into() }
+}
+
 /// A name for each guest, all different: the user's own, else the stem of the socket's file or
 /// the CID, with a number behind it where that is taken.
 pub fn names(guests: &[NamedGuest]) -> Vec<String> {
@@ -134,11 +147,9 @@ pub fn names(guests: &[NamedGuest]) -> Vec<String> {
             GuestAddr::Vsock { cid } => format!("vsock-{cid}"),
             GuestAddr::Unix(path) => {
                 let stem = path.file_stem().map(|stem| stem.to_string_lossy());
-                let fit = |c: char| if c.is_ascii() && is_name_byte(c as u8) { c } else { '-' };
-                let name: String =
-                    stem.unwrap_or_default().chars().take(MAX_NAME).map(fit).collect();
-                if is_name(&name) { name } else { "guest".into() }
+                fit_name(&stem.unwrap_or_default())
             }
+            GuestAddr::HyperV(vm) => fit_name(&vm.to_string()),
         });
         let numbered = (2..).map(|n| format!("{name}-{n}"));
         let free = std::iter::once(name.clone()).chain(numbered).find(|n| !names.contains(n));
@@ -185,6 +196,30 @@ pub enum Cause {
     /// No vsock on this host.
     #[error("this host has no vsock. Try `modprobe vhost_vsock`, or use unix:PATH")]
     NoVsock,
+    /// No such machine on this host.
+    #[error("there is no VM of this name. `transom vm list` shows those that are there")]
+    NoSuchVm,
+    /// More than one.
+    #[error("there are several VMs of this name. Name it by its GUID: `transom vm list` shows it")]
+    AmbiguousVm,
+    /// It does not run.
+    #[error("the VM is not running. Start it: transom vm start NAME")]
+    VmOff,
+    /// Hyper-V sockets are for some users only.
+    #[error(
+        "access denied. Join the group Hyper-V Administrators (net localgroup \"Hyper-V \
+         Administrators\" %USERNAME% /add, then sign in again), or run this elevated"
+    )]
+    NotHyperVAdministrator,
+    /// The role is missing.
+    #[error(
+        "Hyper-V is not installed. In an elevated PowerShell: Enable-WindowsOptionalFeature \
+         -Online -FeatureName Microsoft-Hyper-V-All"
+    )]
+    NoHyperV,
+    /// The hypervisor did not list its machines.
+    #[error("{0}")]
+    NoList(String),
     /// Not the protocol of a hybrid socket.
     #[error(transparent)]
     Handshake(HandshakeError),
@@ -200,6 +235,8 @@ impl Cause {
     /// Whether waiting cannot help: worth ending at once when nothing was ever connected.
     pub fn is_users_to_mend(&self) -> bool {
         matches!(self, Self::NoSuchPath | Self::NotASocket | Self::Permission | Self::NoVsock)
+            || matches!(self, Self::NoSuchVm | Self::AmbiguousVm | Self::NoHyperV)
+            || matches!(self, Self::NotHyperVAdministrator)
             || matches!(self, Self::Handshake(HandshakeError::Strange(_)))
             || matches!(self, Self::Io(e) if e.kind() == io::ErrorKind::InvalidInput)
     }
@@ -215,6 +252,7 @@ pub async fn connect(guest: &GuestAddr, port: u32) -> Result<GuestStream, Connec
         match guest {
             GuestAddr::Unix(path) => connect_hybrid(path, port).await,
             GuestAddr::Vsock { cid } => connect_vsock(*cid, port).await,
+            GuestAddr::HyperV(vm) => connect_hyperv(vm, port).await,
         }
     };
     let cause = match timeout(CONNECT_TIMEOUT, attempt).await {
@@ -228,6 +266,9 @@ pub async fn connect(guest: &GuestAddr, port: u32) -> Result<GuestStream, Connec
 #[cfg(unix)]
 async fn connect_hybrid(path: &std::path::Path, port: u32) -> Result<GuestStream, Cause> {
     use std::os::unix::fs::FileTypeExt;
+
+    use hybrid::Handshake;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     let mut stream = GuestStream::connect(path).await.map_err(|e| match e.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Cause::NoSuchPath,
@@ -266,6 +307,31 @@ fn ended(e: io::Error) -> Cause {
 #[cfg(not(unix))]
 async fn connect_hybrid(_: &std::path::Path, _: u32) -> Result<GuestStream, Cause> {
     Err(Cause::Io(io::ErrorKind::Unsupported.into()))
+}
+
+#[cfg(windows)]
+async fn connect_hyperv(vm: &VmRef, port: u32) -> Result<GuestStream, Cause> {
+    let vm = vm.clone();
+    // Both block: PowerShell for a second or two, connect until its own limit.
+    let attempt = tokio::task::spawn_blocking(move || {
+        let vm = match vm {
+            VmRef::Id(id) => id,
+            VmRef::Name(name) => {
+                let listed = crate::vm::powershell::list().map_err(Cause::NoList)?;
+                hyperv::resolve(&name, &listed)?
+            }
+        };
+        let address = hyperv::address(vm, hyperv::Guid::service(port));
+        hyperv::socket::connect(address, CONNECT_TIMEOUT)
+            .map_err(|e| e.raw_os_error().and_then(hyperv::cause).unwrap_or(Cause::Io(e)))
+    });
+    let stream = attempt.await.map_err(|e| Cause::Io(io::Error::other(e)))??;
+    GuestStream::from_std(stream).map_err(Cause::Io)
+}
+
+#[cfg(not(windows))]
+async fn connect_hyperv(_: &VmRef, _: u32) -> Result<GuestStream, Cause> {
+    Err(Cause::NoHyperV)
 }
 
 #[cfg(target_os = "linux")]

@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 pub mod hyperv;
 #[cfg(unix)]
 mod kvm;
+#[cfg(windows)]
+pub mod powershell;
 pub mod qemu;
 #[cfg(unix)]
 mod qmp;

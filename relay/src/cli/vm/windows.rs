@@ -1,10 +1,8 @@
 //! On the hypervisor of Windows: Hyper-V, by PowerShell.
 
-use std::{fs, process::Command};
-
-use anyhow::{Context as _, bail};
+use anyhow::{anyhow, bail};
 use serde_json::json;
-use transom_relay::vm::{Definition, Name, hyperv};
+use transom_relay::vm::{Definition, Name, hyperv, powershell};
 
 pub(super) fn create(vm: &Definition, dry_run: bool) -> anyhow::Result<()> {
     carry_out(&hyperv::create(vm), dry_run)
@@ -23,7 +21,7 @@ pub(super) fn delete(name: &Name, dry_run: bool) -> anyhow::Result<()> {
 }
 
 pub(super) fn list(json: bool) -> anyhow::Result<()> {
-    let machines = hyperv::parse_list(&powershell(&hyperv::list())?);
+    let machines = powershell::list().map_err(|e| anyhow!(e))?;
     if json {
         let machines: Vec<_> = machines
             .iter()
@@ -44,7 +42,7 @@ pub(super) fn list(json: bool) -> anyhow::Result<()> {
 }
 
 pub(super) fn address(name: &Name) -> anyhow::Result<()> {
-    let machines = hyperv::parse_list(&powershell(&hyperv::list())?);
+    let machines = powershell::list().map_err(|e| anyhow!(e))?;
     let mut named = machines.iter().filter(|machine| machine.name == name.as_str());
     match (named.next(), named.next()) {
         (Some(machine), None) => println!("hyperv:{}", machine.id),
@@ -57,23 +55,8 @@ pub(super) fn address(name: &Name) -> anyhow::Result<()> {
 }
 
 fn carry_out(script: &str, dry_run: bool) -> anyhow::Result<()> {
-    print!("{}", if dry_run { script.to_owned() } else { powershell(script)? });
+    let said =
+        if dry_run { script.into() } else { powershell::run(script).map_err(|e| anyhow!(e))? };
+    print!("{said}");
     Ok(())
-}
-
-/// Runs a script and yields what it printed; what went wrong is in the error.
-fn powershell(script: &str) -> anyhow::Result<String> {
-    let file = std::env::temp_dir().join(format!("transom-{}.ps1", std::process::id()));
-    // Windows PowerShell takes a file without this mark for one in the system's old code page.
-    fs::write(&file, format!("\u{feff}{script}")).context("cannot write a script to run")?;
-    let output = Command::new("powershell.exe")
-        .args(["-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass", "-File"])
-        .arg(&file)
-        .output();
-    let _ = fs::remove_file(&file);
-    let output = output.context("cannot run powershell.exe")?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    bail!("{}", String::from_utf8_lossy(&output.stderr).trim())
 }
