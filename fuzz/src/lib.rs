@@ -3,6 +3,7 @@
 
 pub mod diagnostics;
 pub mod input;
+pub mod web;
 
 use std::time::Instant;
 
@@ -30,7 +31,7 @@ use transom_relay::{
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 10] = [
     ("wire_guest", wire_guest, guest_seeds),
     ("wire_host", wire_host, host_seeds),
     ("diagnostics_host", diagnostics::from_host, diagnostics::host_seeds),
@@ -39,6 +40,8 @@ pub const TARGETS: [Target; 8] = [
     ("rtcp", rtcp, rtcp_seeds),
     ("h264", h264, h264_seeds),
     ("channel", input::channel, input::channel_seeds),
+    ("token", web::token, web::token_seeds),
+    ("offer", web::offer, web::offer_seeds),
 ];
 
 /// What a host reads from a guest, up to the session. The first byte cuts the stream into pieces.

@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod diag;
+mod link;
 mod relay;
 mod rtsp;
 mod shutdown;
 mod vm;
+mod web;
 
 /// Brings the screen of a virtual machine to viewers on its host and beyond.
 #[derive(Debug, Parser)]
@@ -25,6 +27,9 @@ enum Command {
     /// Takes a guest's screen and sends it on as RTP.
     #[command(after_help = relay::HELP)]
     Relay(relay::RelayArgs),
+    /// Makes a link that opens a guest in a browser, or takes links back.
+    #[command(after_help = link::HELP)]
+    Link(link::LinkArgs),
     /// Looks into a guest over vsock, and tells what is wrong with it.
     #[command(after_help = diag::HELP)]
     Diag(diag::DiagArgs),
@@ -37,6 +42,7 @@ enum Command {
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Relay(args) => relay::run(args),
+        Command::Link(args) => link::run(&args),
         Command::Diag(args) => diag::run(args),
         Command::Vm(args) => vm::run(args),
     }

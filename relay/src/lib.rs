@@ -5,16 +5,21 @@
 //!   (agent)   connect      what was said            ├▶ rtcp.rs  (and back: feedback)
 //!                └─ clock.rs: the guest's clock     └▶ h264.rs ──▶ sdp.rs ──▶ SDP file
 //!                                └▶ feed.rs ──▶ all other viewers (and back: wishes, input.rs)
+//!                                  ├▶ rtsp.rs ──▶ players
+//!                                  └▶ webrtc.rs ◀── http.rs ◀── browsers (access.rs, control.rs)
 //!             relay.rs supervises; stats.rs measures; status.rs tells the user
 //! ```
 //!
 //! Everything with logic in it takes bytes and `now` and touches no socket.
 
+pub mod access;
 pub mod clock;
+pub mod control;
 pub mod diag;
 pub mod feed;
 pub mod guest;
 pub mod h264;
+pub mod http;
 pub mod input;
 pub mod link;
 pub mod output;
@@ -29,3 +34,4 @@ pub mod stats;
 pub mod status;
 pub mod video;
 pub mod vm;
+pub mod webrtc;

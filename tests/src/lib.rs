@@ -22,6 +22,7 @@
 //! said by whom is kept in `target/machine-tests/<name>/` if the test fails. The harness
 //! waits for events with deadlines and never for a time to pass.
 
+mod browser;
 pub mod card;
 mod guest;
 mod host;
@@ -38,6 +39,7 @@ mod uml;
 mod viewer;
 mod vsock;
 
+pub use browser::Browser;
 pub use guest::{Guest, Testcard};
 pub use host::{EventLog, Host};
 pub use picture::Picture;

@@ -21,7 +21,7 @@ use transom_relay::{
     video::{self, Video},
 };
 
-use super::{rtsp::RtspArgs, shutdown::shutdown};
+use super::{rtsp::RtspArgs, shutdown::shutdown, web};
 
 /// Behind `transom relay --help`.
 pub const HELP: &str = "\
@@ -32,6 +32,9 @@ Examples:
       -protocol_whitelist file,udp,rtp guest.sdp
   Send a guest with CID 3 to a viewer and to everyone on the local network:
     transom relay vsock:3 --rtp udp://192.0.2.7:5004 --rtp udp://239.255.0.1:5004
+  Play it in a browser, on this machine:
+    transom relay doom=vsock:3 --http 8889
+    transom link doom
   Only look at the figures, as JSON lines:
     transom relay vsock:3 --json
   Let players watch at rtsp://127.0.0.1:8554/doom:
@@ -82,6 +85,9 @@ pub struct RelayArgs {
     /// Target for the guest's encoder in bits per second; the agent's own default otherwise.
     #[arg(long, value_name = "BITS", env = "TRANSOM_BITRATE", value_parser = clap::value_parser!(u32).range(1..))]
     bitrate: Option<u32>,
+
+    #[command(flatten)]
+    web: web::WebArgs,
 
     /// The agent's vsock port in the guest.
     #[arg(long, env = "TRANSOM_PORT", default_value_t = PORT, value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
@@ -153,6 +159,7 @@ fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
             }));
         }
         let rtsp = args.rtsp.start(args.payload.into(), epoch, &feeds, stopped.clone())?;
+        web::start(&args.web, feeds, args.bitrate, epoch).await?;
         let mut shutdown = std::pin::pin!(shutdown);
         let (mut result, mut asked) = (Ok(Ending::Asked), false);
         loop {

@@ -1,0 +1,126 @@
+//! `transom link`: makes links with tokens, and takes them back.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::json;
+use transom_relay::access::{
+    Role, TokenId, lifetime,
+    store::{Serving, Store},
+};
+
+/// Behind `transom link --help`.
+pub const HELP: &str = "\
+Examples:
+  A link to play the guest doom for eight hours:
+    transom link doom
+  One to watch it for two hours, for somebody else, under the name they know this host by:
+    transom link doom --role view --for 2h --url https://games.example
+  One for every guest of the relay:
+    transom link --all
+  Take one back, by the id that was told when it was made; take all back:
+    transom link --revoke 0123456789abcdef
+    transom link --revoke-all
+
+A link is as good as a password until it expires. Its secret lives in TRANSOM_STATE, or
+~/.local/state/transom; the relay must run with the same folder, as the same user.";
+
+/// What `transom link` is told.
+#[derive(Debug, Args)]
+pub struct LinkArgs {
+    /// The guest's name, as the relay has it.
+    #[arg(value_name = "GUEST", required_unless_present_any = ["all", "revoke", "revoke_all"])]
+    guest: Option<String>,
+
+    /// For every guest of the relay.
+    #[arg(long, conflicts_with = "guest")]
+    all: bool,
+
+    /// view, or control: keyboard and mouse too.
+    #[arg(long, default_value = "control", value_name = "ROLE")]
+    role: Role,
+
+    /// How long it opens the guest: a number with s, m, h or d.
+    #[arg(long = "for", default_value = "8h", value_name = "TIME", value_parser = lifetime)]
+    lifetime: Duration,
+
+    /// Where viewers reach the relay; where it was started last otherwise.
+    #[arg(long, env = "TRANSOM_URL")]
+    url: Option<String>,
+
+    /// Take a link back, by its id.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["guest", "all"])]
+    revoke: Option<TokenId>,
+
+    /// Take all links back that were ever made.
+    #[arg(long, conflicts_with_all = ["guest", "all", "revoke"])]
+    revoke_all: bool,
+
+    /// Tell it as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Makes the link, or takes it back.
+pub fn run(args: &LinkArgs) -> anyhow::Result<ExitCode> {
+    let store = Store::open_default()?;
+    if args.revoke_all {
+        store.revoke_all()?;
+        tell(
+            args.json,
+            &json!({ "revoked": "all" }),
+            "all links are revoked; sessions that they opened end",
+        )
+    } else if let Some(id) = args.revoke {
+        store.revoke(id, None)?;
+        let text = format!("link {id} is revoked; a session that it opened ends");
+        tell(args.json, &json!({ "revoked": id.to_string() }), &text)
+    } else {
+        make(args, &store)
+    }
+}
+
+fn make(args: &LinkArgs, store: &Store) -> anyhow::Result<ExitCode> {
+    let guest = args.guest.as_deref();
+    let url = match (&args.url, store.serving()) {
+        (Some(url), _) => url.trim_end_matches('/').to_owned(),
+        (None, Some(Serving { url, guests, .. })) => {
+            if let Some(guest) = guest
+                && !guests.iter().any(|name| name == guest)
+            {
+                bail!(
+                    "the relay at {url} has no guest {guest}, but {}; --url for another relay",
+                    guests.join(", ")
+                );
+            }
+            url
+        }
+        (None, None) => bail!(
+            "no relay with --http was started by this user yet: start one, or say --url \
+             http://HOST:PORT"
+        ),
+    };
+    let (token, grant) = store.grant(args.role, guest, args.lifetime).context("no link")?;
+    let path = guest.map_or_else(|| "/".into(), |guest| format!("/{guest}/"));
+    // Behind the #, where it is never sent to a server, nor written to its logs.
+    let link = format!("{url}{path}#token={token}");
+    let told = json!({
+        "url": link, "token": token, "id": grant.id.to_string(), "role": grant.role.to_string(),
+        "guest": grant.guest, "expires": grant.expires,
+    });
+    if !args.json {
+        let hours = args.lifetime.as_secs() as f64 / 3600.0;
+        eprintln!("link {}, role {}, good for {hours:.4} h:", grant.id, grant.role);
+    }
+    tell(args.json, &told, &link)
+}
+
+fn tell(json: bool, value: &serde_json::Value, text: &str) -> anyhow::Result<ExitCode> {
+    if json {
+        println!("{value}");
+    } else {
+        println!("{text}");
+    }
+    Ok(ExitCode::SUCCESS)
+}

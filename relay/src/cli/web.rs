@@ -1,0 +1,128 @@
+//! `--http` and what belongs to it: the parts behind the page, wired up.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+
+use anyhow::Context;
+use clap::{Args, builder::FalseyValueParser};
+use tokio::net::TcpListener;
+use transom_relay::{
+    access::store::{Serving, Store},
+    feed::Feed,
+    http::{self, App, Settings, is_loopback},
+    webrtc::{Stage, WebRtc},
+};
+
+/// Most bits per second that viewers together may ask an encoder for, unless --bitrate says so:
+/// what the agent starts with.
+const MAX_BITRATE: u32 = 12_000_000;
+
+/// The options of the page.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Browsers")]
+pub struct WebArgs {
+    /// Serve the page, WHEP and the API here: ADDRESS:PORT, or a port of this machine alone.
+    #[arg(long, value_name = "ADDR", env = "TRANSOM_HTTP", value_parser = address)]
+    http: Option<SocketAddr>,
+
+    /// Send and receive WebRTC here; the address of --http and the same port otherwise.
+    #[arg(long, value_name = "ADDR", env = "TRANSOM_WEBRTC_UDP", value_parser = address, requires = "http")]
+    webrtc_udp: Option<SocketAddr>,
+
+    /// Serve under this name too; addresses and localhost always go.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "TRANSOM_ALLOW_HOST",
+        value_delimiter = ',',
+        requires = "http"
+    )]
+    allow_host: Vec<String>,
+
+    /// Let pages of this origin use WHEP and the API, such as https://player.example.
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "TRANSOM_ALLOW_ORIGIN",
+        value_delimiter = ',',
+        requires = "http"
+    )]
+    allow_origin: Vec<String>,
+
+    /// Ask for a token on loopback too, even to watch.
+    #[arg(long, env = "TRANSOM_REQUIRE_TOKEN", value_parser = FalseyValueParser::new(), requires = "http")]
+    require_token: bool,
+
+    /// Let all viewers with the role of control use keyboard and mouse at once.
+    #[arg(long, env = "TRANSOM_SHARED_CONTROL", value_parser = FalseyValueParser::new(), requires = "http")]
+    shared_control: bool,
+
+    /// Serve beyond loopback though HTTP is not encrypted: who listens on the way can take tokens
+    /// and the picture's description. For networks that are trusted, or behind a proxy with TLS.
+    #[arg(long, env = "TRANSOM_INSECURE_HTTP", value_parser = FalseyValueParser::new(), requires = "http")]
+    insecure_http: bool,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if let Ok(port) = port.parse() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    text.parse().map_err(|_| {
+        "an address is 127.0.0.1:8889, [::1]:8889, 0.0.0.0:8889, or 8889 for this machine alone"
+            .into()
+    })
+}
+
+/// Starts what was asked for; it runs until the runtime ends.
+pub async fn start(
+    args: &WebArgs,
+    feeds: Vec<Feed>,
+    bitrate: Option<u32>,
+    epoch: Instant,
+) -> anyhow::Result<()> {
+    let Some(wanted) = args.http else { return Ok(()) };
+    if !is_loopback(wanted.ip()) && !args.insecure_http {
+        anyhow::bail!(
+            "--http {wanted} would serve others without encryption: put a proxy with TLS before \
+             --http 127.0.0.1:{} and --allow-host its name, or add --insecure-http",
+            wanted.port()
+        );
+    }
+    let listener = TcpListener::bind(wanted)
+        .await
+        .with_context(|| format!("cannot serve HTTP on {wanted}"))?;
+    let address = listener.local_addr().context("the HTTP socket has no address")?;
+    let udp = args.webrtc_udp.unwrap_or(address);
+    let store = Arc::new(Store::open_default()?);
+    let webrtc =
+        WebRtc::bind(udp, Arc::clone(&store), epoch, bitrate.unwrap_or(MAX_BITRATE).into())
+            .with_context(|| format!("cannot open UDP {udp} for WebRTC (--webrtc-udp)"))?;
+    let guests: Vec<_> = feeds.iter().map(|feed| feed.name().to_owned()).collect();
+    let host = if address.ip().is_unspecified() {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()))
+    } else {
+        address
+    };
+    let serving = Serving { url: format!("http://{host}"), guests, pid: std::process::id() };
+    log::info!(
+        "pages at {}, WebRTC on UDP {}; `transom link` makes links",
+        serving.url,
+        webrtc.address()
+    );
+    if let Err(e) = store.note_serving(&serving) {
+        log::warn!("`transom link` will not find this relay by itself: {e}");
+    }
+    let stages = feeds.into_iter().map(|feed| Stage::new(feed, args.shared_control)).collect();
+    let settings = Settings {
+        allow_hosts: args.allow_host.clone(),
+        allow_origins: args.allow_origin.clone(),
+        require_token: args.require_token,
+    };
+    let app = Arc::new(App::new(stages, webrtc, store, settings));
+    tokio::spawn(http::serve(listener, app));
+    Ok(())
+}

@@ -1,0 +1,366 @@
+//! One WebRTC connection, without input or output: str0m's machine, and what of it we use.
+//!
+//! ```text
+//!   offer ──▶ accept ──▶ answer
+//!   datagrams, time ──▶ handle_*  ─┐
+//!   pictures, messages ──▶ write_* ┴──▶ poll ──▶ datagrams, events, when to poll again
+//! ```
+//!
+//! We are ICE-lite: the viewer comes to our one address. RTP is packed by ourselves and once for
+//! all; str0m encrypts it, answers NACKs by RTX and estimates the bandwidth.
+
+use std::{
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
+
+use str0m::{
+    Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcError,
+    bwe::{Bitrate, BweKind},
+    change::SdpOffer,
+    channel::ChannelId,
+    config::DtlsCert,
+    media::{MediaTime, Mid, Pt},
+    net::{Protocol, Receive},
+    rtp::{Extension, ExtensionMap, ExtensionValues, RtpWrite, SeqNo},
+};
+
+use super::{packets::Cut, socket::Outgoing};
+
+/// The estimate before there is one: what a local network and most homes carry. It is corrected
+/// within a second; starting low would make the first picture late.
+const FIRST_ESTIMATE: Bitrate = Bitrate::mbps(10);
+
+/// Upper end of the playout delay that a viewer may choose, in 10 ms. Anything above 0 together
+/// with a lower end of 0 turns on Chromium's low-latency rendering; this much lets it wait for a
+/// retransmission.
+const MAX_PLAYOUT_DELAY: u64 = 10;
+
+/// What is kept for retransmission: two seconds of full motion.
+const RTX_PACKETS: usize = 2048;
+const RTX_AGE: Duration = Duration::from_secs(2);
+
+/// Profiles whose decoders take Constrained Baseline as well, in the order of liking.
+const BASELINE: u32 = 0x42_00_00;
+const MAIN: u32 = 0x4d_00_00;
+const HIGH: u32 = 0x64_00_00;
+
+/// Why an offer is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OfferError {
+    /// Not SDP, or not of WebRTC.
+    #[error("this is no SDP offer of WebRTC: {0}")]
+    Malformed(String),
+    /// Nothing to show it on.
+    #[error("the offer receives no video: it needs a video section that is recvonly or sendrecv")]
+    NoVideo,
+    /// No common codec.
+    #[error(
+        "the offer has no H.264 of packetization-mode 1 and profile {0:06x}, which the guest sends"
+    )]
+    NoCodec(u32),
+}
+
+/// The data channels of our page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    /// States and figures, as JSON; and wishes.
+    Status,
+    /// Keys, pointer, gamepads.
+    Input,
+}
+
+/// What a connection tells.
+#[derive(Debug, PartialEq)]
+pub enum Told {
+    /// Media can flow.
+    Connected,
+    /// The viewer wants an IDR.
+    WantsIdr,
+    /// What its network carries, in bits per second.
+    Carries(u64),
+    /// A data channel of ours is open.
+    Opened(Channel),
+    /// A message on one; whether it is binary.
+    Message(Channel, bool, Vec<u8>),
+    /// The viewer said goodbye, or is lost.
+    Closed,
+}
+
+/// The connection.
+pub struct Peer {
+    rtc: Rtc,
+    local: SocketAddr,
+    fragment: String,
+    mid: Mid,
+    pt: Pt,
+    sequence: u64,
+    status: Option<ChannelId>,
+    input: Option<ChannelId>,
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peer").field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+impl Peer {
+    /// Answers an offer. `profile_level_id` is the stream's, `local` where viewers reach us.
+    ///
+    /// # Errors
+    ///
+    /// See [`OfferError`].
+    pub fn accept(
+        offer: &str,
+        profile_level_id: u32,
+        local: SocketAddr,
+        certificate: &DtlsCert,
+        now: Instant,
+    ) -> Result<(Self, String), OfferError> {
+        // str0m promises not to panic; but what it reads here comes from anybody, and there are
+        // assertions on its way that a hostile offer might reach.
+        let taken = catch_unwind(AssertUnwindSafe(|| {
+            Self::accept_unguarded(offer, profile_level_id, local, certificate, now)
+        }));
+        taken.unwrap_or_else(|_| Err(OfferError::Malformed("it contradicts itself".into())))
+    }
+
+    fn accept_unguarded(
+        offer: &str,
+        profile_level_id: u32,
+        local: SocketAddr,
+        certificate: &DtlsCert,
+        now: Instant,
+    ) -> Result<(Self, String), OfferError> {
+        let malformed = |e: &dyn std::fmt::Display| OfferError::Malformed(e.to_string());
+        let offer = SdpOffer::from_sdp_string(offer).map_err(|e| malformed(&e))?;
+        let mut config = Rtc::builder()
+            .set_ice_lite(true)
+            .clear_codecs()
+            .set_rtp_mode(true)
+            .enable_bwe(Some(FIRST_ESTIMATE))
+            .set_dtls_cert(certificate.clone())
+            .set_extension_map(extensions());
+        for (i, profile) in profiles(profile_level_id).enumerate() {
+            let pt = 96 + 2 * i as u8;
+            config.codec_config().add_h264(pt.into(), Some((pt + 1).into()), true, profile);
+        }
+        let mut rtc = config.build(now);
+        let candidate = Candidate::host(local, "udp").map_err(|e| malformed(&e))?;
+        rtc.add_local_candidate(candidate);
+        let answer = rtc.sdp_api().accept_offer(offer).map_err(|e| malformed(&e))?;
+        let fragment = rtc.direct_api().local_ice_credentials().ufrag;
+        // What goes out before the connection stands is nothing; but the machine is to be drained.
+        while !matches!(rtc.poll_output().map_err(|e| malformed(&e))?, Output::Timeout(_)) {}
+        let answer = with_formats(&answer.to_sdp_string());
+        let mid = video_mids(&answer)
+            .find(|&mid| rtc.media(mid).is_some_and(|media| media.direction().is_sending()))
+            .ok_or(OfferError::NoVideo)?;
+        let pts = rtc.media(mid).map(|media| media.remote_pts().to_vec()).unwrap_or_default();
+        // Ours are in the order of our liking.
+        let pt = rtc.codec_config().iter().map(|params| params.pt()).find(|pt| pts.contains(pt));
+        let pt = pt.ok_or(OfferError::NoCodec(profile_level_id))?;
+        let mut direct = rtc.direct_api();
+        let stream = direct.stream_tx_by_mid(mid, None).ok_or(OfferError::NoVideo)?;
+        // Pictures are paced by the session, which knows them whole.
+        stream.set_unpaced(true);
+        stream.set_rtx_cache(RTX_PACKETS, RTX_AGE, None);
+        // Below 2^15, so that a receiver cannot mistake the first wrap-around.
+        let sequence = getrandom::u32().unwrap_or(1) & 0x7fff;
+        let peer = Self {
+            rtc,
+            local,
+            fragment,
+            mid,
+            pt,
+            sequence: sequence.into(),
+            status: None,
+            input: None,
+        };
+        Ok((peer, answer))
+    }
+
+    /// What STUN requests call this session.
+    pub fn fragment(&self) -> &str {
+        &self.fragment
+    }
+
+    /// Takes a datagram; `false` if it is not this viewer's.
+    ///
+    /// # Errors
+    ///
+    /// The connection cannot go on.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        bytes: &[u8],
+    ) -> Result<bool, RtcError> {
+        let Ok(contents) = bytes.try_into() else { return Ok(false) };
+        let receive = Receive { proto: Protocol::Udp, source, destination: self.local, contents };
+        let input = Input::Receive(now, receive);
+        if !self.rtc.accepts(&input) {
+            return Ok(false);
+        }
+        self.rtc.handle_input(input)?;
+        Ok(true)
+    }
+
+    /// Time has passed.
+    ///
+    /// # Errors
+    ///
+    /// The connection cannot go on.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), RtcError> {
+        self.rtc.handle_input(Input::Timeout(now))
+    }
+
+    /// Queues some packets of a picture; [`Peer::handle_timeout`] and [`Peer::poll`] send them.
+    pub fn write_packets(&mut self, cut: &Cut, packets: std::ops::Range<usize>) {
+        let (mid, pt) = (self.mid, self.pt);
+        let last = cut.payloads.len().saturating_sub(1);
+        let mut direct = self.rtc.direct_api();
+        let Some(stream) = direct.stream_tx_by_mid(mid, None) else { return };
+        for i in packets {
+            let Some(payload) = cut.payloads.get(i) else { return };
+            let mut extensions = ExtensionValues::default();
+            if i == 0 {
+                extensions.play_delay_min = Some(MediaTime::from_hundredths(0));
+                extensions.play_delay_max = Some(MediaTime::from_hundredths(MAX_PLAYOUT_DELAY));
+            }
+            let (sequence, at) = (SeqNo::from(self.sequence), cut.picture().received);
+            self.sequence += 1;
+            stream.write_rtp(
+                RtpWrite::new(pt, sequence, cut.timestamp, at, payload.clone())
+                    .marker(i == last)
+                    .nackable(true)
+                    .ext_vals(extensions),
+            );
+        }
+    }
+
+    /// Queues a message; `false` if the channel is not open or full.
+    pub fn write_message(&mut self, channel: Channel, binary: bool, message: &[u8]) -> bool {
+        let id = match channel {
+            Channel::Status => self.status,
+            Channel::Input => self.input,
+        };
+        let channel = id.and_then(|id| self.rtc.channel(id));
+        channel.is_some_and(|mut channel| channel.write(binary, message).unwrap_or(false))
+    }
+
+    /// Says what could be sent, so that the estimate grows up to it.
+    pub fn wish(&mut self, bitrate: u64) {
+        self.rtc.bwe().set_desired_bitrate(Bitrate::bps(bitrate));
+    }
+
+    /// Begins the end; what [`Peer::poll`] yields from here on says goodbye.
+    pub fn close(&mut self) {
+        if let Err(e) = self.rtc.close() {
+            log::debug!("closing a WebRTC session: {e}");
+        }
+    }
+
+    /// Whether it can still become anything.
+    pub fn is_alive(&self) -> bool {
+        self.rtc.is_alive()
+    }
+
+    /// All that is to be sent and told now, and when to come again.
+    ///
+    /// # Errors
+    ///
+    /// The connection cannot go on.
+    pub fn poll(
+        &mut self,
+        outgoing: &mut Vec<Outgoing>,
+        told: &mut Vec<Told>,
+    ) -> Result<Instant, RtcError> {
+        loop {
+            match self.rtc.poll_output()? {
+                Output::Timeout(at) => return Ok(at),
+                Output::Transmit(transmit) => outgoing.push(Outgoing {
+                    destination: transmit.destination,
+                    source: transmit.source,
+                    bytes: transmit.contents.into(),
+                }),
+                Output::Event(event) => told.extend(self.event(event)),
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) -> Option<Told> {
+        Some(match event {
+            Event::Connected => Told::Connected,
+            Event::KeyframeRequest(_) => Told::WantsIdr,
+            Event::EgressBitrateEstimate(BweKind::Twcc { estimate, .. }) => {
+                Told::Carries(estimate.as_u64())
+            }
+            Event::EgressBitrateEstimate(BweKind::Remb { estimate, .. }) => {
+                Told::Carries(estimate.as_u64())
+            }
+            Event::ChannelOpen(id, label) => match label.as_str() {
+                "status" => {
+                    self.status = Some(id);
+                    Told::Opened(Channel::Status)
+                }
+                "input" => {
+                    self.input = Some(id);
+                    Told::Opened(Channel::Input)
+                }
+                _ => return None,
+            },
+            Event::ChannelData(data) if Some(data.id) == self.status => {
+                Told::Message(Channel::Status, data.binary, data.data)
+            }
+            Event::ChannelData(data) if Some(data.id) == self.input => {
+                Told::Message(Channel::Input, data.binary, data.data)
+            }
+            Event::IceConnectionStateChange(IceConnectionState::Disconnected) | Event::Closed => {
+                Told::Closed
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// An answer whose refused sections name a format, as the grammar wants it: str0m names none where
+/// it knows none, and Chromium then refuses the whole.
+fn with_formats(answer: &str) -> String {
+    let fill = |line: &str| {
+        let empty = line.starts_with("m=") && line.split_whitespace().count() < 4;
+        format!("{}{}\r\n", line.trim_end(), if empty { " 0" } else { "" })
+    };
+    answer.lines().map(fill).collect()
+}
+
+/// The names of an answer's video sections. The machine tells of them only once it is connected.
+fn video_mids(answer: &str) -> impl Iterator<Item = Mid> {
+    let mut is_video = false;
+    answer.lines().filter_map(move |line| {
+        if let Some(section) = line.strip_prefix("m=") {
+            is_video = section.starts_with("video ");
+        }
+        line.strip_prefix("a=mid:").filter(|_| is_video).map(|mid| Mid::from(mid.trim()))
+    })
+}
+
+/// The stream's own profile and level first, then those whose decoders take it too.
+fn profiles(profile_level_id: u32) -> impl Iterator<Item = u32> {
+    // constraint_set1_flag together with profile 66 is Constrained Baseline.
+    let constrained = profile_level_id >> 16 == 0x42 && profile_level_id & 0x40_00 != 0;
+    let level = profile_level_id & 0xff;
+    let others = [BASELINE, MAIN, HIGH].map(|profile| profile | level);
+    [profile_level_id].into_iter().chain(others.into_iter().filter(move |_| constrained))
+}
+
+fn extensions() -> ExtensionMap {
+    let mut map = ExtensionMap::empty();
+    map.set(2, Extension::AbsoluteSendTime);
+    map.set(3, Extension::TransportSequenceNumber);
+    map.set(4, Extension::RtpMid);
+    map.set(5, Extension::PlayoutDelay);
+    map
+}

@@ -1,0 +1,555 @@
+//! One WebRTC viewer, from its answer to its end.
+//!
+//! ```text
+//!   socket ─▶ inbox ─▶ peer ─▶ input ──▶ desk ─▶ guest
+//!   seat ─▶ pictures ─▶ pacer ─▶ peer ─▶ socket
+//!   news, figures, desk ─▶ status channel
+//! ```
+//!
+//! What this refuses to do: queue pictures for a slow network. While the last ones are not out,
+//! none is taken from the seat, which then skips to an IDR. And to live on without signs of life:
+//! a viewer that goes silent, or that never says by RTCP what it received, is let go.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tokio::{
+    sync::{Notify, broadcast::error::RecvError, mpsc},
+    time::sleep_until,
+};
+use transom_protocol::{BitRate, GuestTime};
+
+use super::{
+    HalfOpen,
+    input::Input,
+    packets::{Cut, Cutter},
+    peer::{Channel, Peer, Told},
+    refresh::Refresh,
+    socket::{Datagram, Outgoing, Socket},
+};
+use crate::{
+    access::{Grant, Role, store::Store},
+    control::Desk,
+    feed::{Demand, Feed, News, Picture, Seat, ViewerId},
+    input::Outcome,
+    pacer::Pacer,
+};
+
+/// From the answer until media can flow. ICE and DTLS take three round trips; a person may have
+/// to allow something first.
+const JOIN: Duration = Duration::from_secs(15);
+
+/// A viewer that sends nothing for so long is gone: consent checks come every few seconds
+/// (RFC 7675), and it wants them to lapse after 30 s.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// A viewer that gets media reports about it every few seconds (RFC 3550).
+const NO_RTCP: Duration = Duration::from_secs(30);
+
+/// Between looks at whether the link is still good.
+const CHECK: Duration = Duration::from_secs(2);
+
+/// How far ahead of the network a session may write: the IDR of a full screen.
+const AHEAD: Duration = Duration::from_millis(300);
+
+/// Datagrams taken in one go, so that pictures get their turn.
+const MAX_DATAGRAMS: usize = 32;
+
+/// The least that an encoder is told, in bits per second: below, a screen is not worth looking at.
+const MIN_BITRATE: u64 = 500_000;
+
+/// What a session works with.
+#[derive(Debug)]
+pub struct Viewing {
+    /// The guest.
+    pub feed: Feed,
+    /// Who steers it.
+    pub desk: Arc<Desk>,
+    /// Its packets.
+    pub cutter: Arc<Cutter>,
+    /// What this viewer may do.
+    pub role: Role,
+    /// By which link, if by one.
+    pub grant: Option<Grant>,
+    /// Which knows whether the link is still good.
+    pub store: Arc<Store>,
+    /// profile_idc and constraint flags that the answer promised.
+    pub profile: [u8; 2],
+    /// What pictures' times are counted from.
+    pub epoch: Instant,
+    /// Most bits per second to ask the encoder for.
+    pub max_bitrate: u64,
+}
+
+struct Session {
+    viewing: Viewing,
+    viewer: ViewerId,
+    peer: Peer,
+    socket: Arc<Socket>,
+    seat: Option<Seat>,
+    cut: Option<Arc<Cut>>,
+    pacer: Pacer,
+    refresh: Refresh,
+    input: Input,
+    outgoing: Vec<Outgoing>,
+    told: Vec<Told>,
+    /// When the network has carried what was written, by its estimate.
+    carried: Instant,
+    estimate: u64,
+    demanded: u64,
+    /// Per-picture times are wanted.
+    times: bool,
+    status: bool,
+    connected: bool,
+    half_open: Option<HalfOpen>,
+    started: Instant,
+    heard: Instant,
+    rtcp: Instant,
+    wrote: Option<Instant>,
+    deadline: Instant,
+    next_check: Instant,
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the viewer left")]
+    Left,
+    #[error("it was ended by request")]
+    Asked,
+    #[error("no connection within {} s", JOIN.as_secs())]
+    NotJoined,
+    #[error("nothing was heard for {} s", SILENCE.as_secs())]
+    Silent,
+    #[error("no RTCP for {} s", NO_RTCP.as_secs())]
+    NoRtcp,
+    #[error("{0}")]
+    Link(#[from] crate::access::TokenError),
+    #[error("{0}")]
+    Full(#[from] crate::feed::Full),
+    #[error("the stream has another profile now")]
+    Profile,
+    #[error("{0}")]
+    Peer(#[from] str0m::RtcError),
+    #[error("the relay ends")]
+    Relay,
+}
+
+/// Runs a session to its end.
+pub async fn run(
+    viewing: Viewing,
+    (viewer, half_open): (ViewerId, HalfOpen),
+    peer: Peer,
+    (mut inbox, socket): (mpsc::Receiver<Datagram>, Arc<Socket>),
+    stop: Arc<Notify>,
+) {
+    let now = Instant::now();
+    let name = format!("{}: viewer {}", viewing.feed.name(), viewer.0);
+    let mut session = Session {
+        viewer,
+        peer,
+        socket,
+        seat: None,
+        cut: None,
+        pacer: Pacer::new(now),
+        refresh: Refresh::default(),
+        input: Input::new(viewer, now),
+        outgoing: Vec::new(),
+        told: Vec::new(),
+        carried: now,
+        estimate: 10_000_000,
+        demanded: 0,
+        times: false,
+        status: false,
+        connected: false,
+        half_open: Some(half_open),
+        started: now,
+        heard: now,
+        rtcp: now,
+        wrote: None,
+        deadline: now,
+        next_check: now + CHECK,
+        viewing,
+    };
+    log::debug!("{name}: answered");
+    let end = match session.live(&mut inbox, &stop).await {
+        Ok(never) => match never {},
+        Err(end) => end,
+    };
+    if session.connected {
+        log::info!("{name}: {end}");
+    } else {
+        log::debug!("{name}: {end}");
+    }
+    session.goodbye(&end).await;
+}
+
+impl Session {
+    async fn live(
+        &mut self,
+        inbox: &mut mpsc::Receiver<Datagram>,
+        stop: &Notify,
+    ) -> Result<std::convert::Infallible, End> {
+        let mut news = self.viewing.feed.news();
+        let mut figures = self.viewing.feed.figures();
+        let mut holder = self.viewing.desk.watch();
+        let mut outcomes = self.viewing.feed.input_outcomes();
+        self.drain(Instant::now()).await?;
+        loop {
+            let now = Instant::now();
+            let room = self.cut.is_none() && self.carried <= now + AHEAD;
+            let mut wake = self.deadline.min(self.next_check);
+            for at in [
+                self.refresh.poll_timeout(),
+                self.pacer.poll_timeout(now).filter(|_| self.cut.is_some()),
+                (!room && self.cut.is_none()).then(|| self.carried - AHEAD),
+            ] {
+                wake = at.map_or(wake, |at| wake.min(at));
+            }
+            tokio::select! {
+                datagram = inbox.recv() => {
+                    let mut next = datagram;
+                    for _ in 0..MAX_DATAGRAMS {
+                        let Some(datagram) = next else { break };
+                        self.datagram(&datagram).await?;
+                        next = inbox.try_recv().ok();
+                    }
+                }
+                picture = next(&mut self.seat), if room => {
+                    let picture = picture.ok_or(End::Relay)?;
+                    self.picture(Instant::now(), &picture).await?;
+                }
+                () = sleep_until(wake.into()) => self.timeout(Instant::now()).await?,
+                changed = news.changed() => {
+                    changed.map_err(|_| End::Relay)?;
+                    let news = news.borrow_and_update().clone();
+                    self.news(&news).await?;
+                }
+                changed = figures.changed() => {
+                    changed.map_err(|_| End::Relay)?;
+                    let message = json!({ "type": "figures", "figures": *figures.borrow_and_update() });
+                    self.say(&message).await?;
+                }
+                changed = holder.changed() => {
+                    changed.map_err(|_| End::Relay)?;
+                    holder.mark_unchanged();
+                    self.say_control().await?;
+                }
+                outcome = outcomes.recv() => match outcome {
+                    Ok(outcome) => self.answer(&outcome).await?,
+                    // Some of them are missed; nothing depends on an answer.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return Err(End::Relay),
+                },
+                () = stop.notified() => return Err(End::Asked),
+            }
+        }
+    }
+
+    async fn datagram(&mut self, datagram: &Datagram) -> Result<(), End> {
+        let Datagram { at, source, bytes, .. } = datagram;
+        if !self.peer.handle_datagram(*at, *source, bytes)? {
+            return Ok(());
+        }
+        self.heard = *at;
+        if super::stun::is_rtcp(bytes) {
+            self.rtcp = *at;
+        }
+        if super::stun::receiver(bytes).is_some() {
+            // Its integrity was checked.
+            self.socket.learn(*source, self.peer.fragment());
+        }
+        self.drain(*at).await
+    }
+
+    /// Passes on what became of input.
+    async fn answer(&mut self, outcome: &Outcome) -> Result<(), End> {
+        let Some(answer) = self.input.answer(outcome) else { return Ok(()) };
+        self.peer.write_message(Channel::Input, true, &answer);
+        let now = Instant::now();
+        self.peer.handle_timeout(now)?;
+        self.drain(now).await
+    }
+
+    async fn timeout(&mut self, now: Instant) -> Result<(), End> {
+        if now >= self.next_check {
+            self.next_check = now + CHECK;
+            self.check(now)?;
+        }
+        if self.refresh.poll(now)
+            && let Some(seat) = &self.seat
+        {
+            seat.request_idr();
+        }
+        self.pace(now);
+        self.peer.handle_timeout(now)?;
+        self.drain(now).await
+    }
+
+    fn check(&self, now: Instant) -> Result<(), End> {
+        let since = |then| now.saturating_duration_since(then);
+        if !self.connected && since(self.started) > JOIN {
+            return Err(End::NotJoined);
+        }
+        if since(self.heard) > SILENCE {
+            return Err(End::Silent);
+        }
+        // Only of what it gets can it tell.
+        if self.wrote.is_some_and(|wrote| wrote > self.rtcp && since(self.rtcp) > NO_RTCP) {
+            return Err(End::NoRtcp);
+        }
+        if let Some(grant) = &self.viewing.grant {
+            self.viewing.store.still(grant)?;
+        }
+        Ok(())
+    }
+
+    async fn picture(&mut self, now: Instant, picture: &Arc<Picture>) -> Result<(), End> {
+        let cut = self.viewing.cutter.cut(picture);
+        if picture.unit.idr {
+            self.refresh.handle_idr(now);
+        }
+        let bits = picture.unit.data.len() as u64 * 8;
+        // Half as much again as the estimate, so that it can grow.
+        let takes = Duration::from_secs_f64(bits as f64 / (self.estimate as f64 * 1.5));
+        self.carried = self.carried.max(now) + takes;
+        self.pacer.start(now, cut.payloads.len());
+        if self.times {
+            self.say(&self.times_json(now, &cut)).await?;
+        }
+        self.cut = Some(cut);
+        self.wrote = Some(now);
+        self.pace(now);
+        self.peer.handle_timeout(now)?;
+        self.drain(now).await
+    }
+
+    /// When a picture passed each stage, in milliseconds: `taken`, `received` and `sent` since 1970
+    /// by this machine's clock, the others as long as they took in the guest.
+    fn times_json(&self, now: Instant, cut: &Cut) -> serde_json::Value {
+        let (wall, picture) = (super::wall_ms(), cut.picture());
+        let since_epoch = |at: Instant| millis(at.saturating_duration_since(self.viewing.epoch));
+        let times = picture.unit.times;
+        let step = |from: GuestTime, to: GuestTime| to.0.saturating_sub(from.0) as f64 / 1e6;
+        json!({
+            "type": "time", "rtp": cut.timestamp, "bytes": picture.unit.data.len(),
+            "idr": picture.unit.idr, "sent": wall,
+            "taken": wall - (since_epoch(now) - picture.taken as f64 / 1e6),
+            "received": wall - millis(now.saturating_duration_since(picture.received)),
+            "convert": step(times.seen, times.converted),
+            "encode": step(times.converted, times.encoded),
+            "queue": step(times.encoded, times.sent),
+        })
+    }
+
+    /// Writes the packets that are due.
+    fn pace(&mut self, now: Instant) {
+        if let Some(cut) = &self.cut {
+            self.peer.write_packets(cut, self.pacer.poll(now));
+            if self.pacer.is_done() {
+                self.cut = None;
+            }
+        }
+    }
+
+    /// Sends what is to be sent, and acts on what was told.
+    async fn drain(&mut self, now: Instant) -> Result<(), End> {
+        loop {
+            self.deadline = self.peer.poll(&mut self.outgoing, &mut self.told)?;
+            self.socket.send(&mut self.outgoing).await;
+            if self.told.is_empty() {
+                break;
+            }
+            for told in std::mem::take(&mut self.told) {
+                self.hear(now, told)?;
+            }
+            // Some of that may have written messages.
+            self.peer.handle_timeout(now)?;
+        }
+        if self.peer.is_alive() { Ok(()) } else { Err(End::Left) }
+    }
+
+    fn hear(&mut self, now: Instant, told: Told) -> Result<(), End> {
+        match told {
+            Told::Connected => {
+                self.connected = true;
+                self.half_open = None;
+                self.rtcp = now;
+                self.peer.wish(self.viewing.max_bitrate * 3 / 2);
+                self.seat = Some(self.viewing.feed.watch(self.viewer)?);
+                log::info!(
+                    "{}: viewer {} joined, role {}",
+                    self.viewing.feed.name(),
+                    self.viewer.0,
+                    self.viewing.role
+                );
+            }
+            Told::WantsIdr => {
+                if self.refresh.handle_request(now)
+                    && let Some(seat) = &self.seat
+                {
+                    seat.request_idr();
+                }
+            }
+            Told::Carries(estimate) => {
+                self.estimate = estimate.max(MIN_BITRATE);
+                self.demand();
+            }
+            Told::Opened(Channel::Status) => {
+                self.status = true;
+                let hello = json!({
+                    "type": "hello", "viewer": self.viewer.0, "guest": self.viewing.feed.name(),
+                    "role": self.viewing.role.to_string(),
+                });
+                self.write(&hello);
+                let news = self.viewing.feed.news().borrow().clone();
+                self.write(&super::news_json(&news));
+                self.write_control();
+            }
+            Told::Opened(Channel::Input) => {
+                if self.viewing.role == Role::Control {
+                    self.viewing.desk.ask(self.viewer);
+                    self.demand();
+                }
+            }
+            Told::Message(Channel::Status, _, message) => self.wish(&message),
+            Told::Message(Channel::Input, true, message) => {
+                if self.viewing.role == Role::Control {
+                    self.input.handle(now, &message, &self.viewing.desk);
+                }
+            }
+            Told::Message(Channel::Input, false, _) => {}
+            Told::Closed => return Err(End::Left),
+        }
+        Ok(())
+    }
+
+    /// A message of the page on the status channel.
+    fn wish(&mut self, message: &[u8]) {
+        let Ok(message) = serde_json::from_slice::<serde_json::Value>(message) else { return };
+        match message["type"].as_str() {
+            Some("take") if self.viewing.role == Role::Control => {
+                self.viewing.desk.take(self.viewer);
+                self.demand();
+            }
+            Some("release") if self.viewing.role == Role::Control => {
+                self.viewing.desk.leave(self.viewer);
+                self.demand();
+            }
+            Some("times") => self.times = message["on"] == true,
+            Some("ping") => {
+                self.write(
+                    &json!({ "type": "pong", "ping": message["ping"], "at": super::wall_ms() }),
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn demand(&mut self) {
+        // A tenth is for retransmissions and headers.
+        let bitrate = (self.estimate * 9 / 10).clamp(MIN_BITRATE, self.viewing.max_bitrate);
+        // Rates differ all the time; the encoder need not be told of each.
+        if let Some(seat) = &self.seat {
+            let controls =
+                self.viewing.desk.may_send(self.viewer) && self.viewing.role == Role::Control;
+            if bitrate.abs_diff(self.demanded) > self.demanded / 10 {
+                self.demanded = bitrate;
+            }
+            // No more than the configured most, which is a u32.
+            let bitrate = Some(BitRate(self.demanded as u32));
+            seat.demand(Demand { bitrate, controls });
+        }
+    }
+
+    async fn news(&mut self, news: &News) -> Result<(), End> {
+        if let Some([idc, flags, _]) = news.sets.as_ref().and_then(|sets| sets.profile_level_id())
+            && [idc, flags] != self.viewing.profile
+        {
+            return Err(End::Profile);
+        }
+        self.say(&super::news_json(news)).await
+    }
+
+    async fn say_control(&mut self) -> Result<(), End> {
+        self.demand();
+        self.write_control();
+        self.peer.handle_timeout(Instant::now())?;
+        self.drain(Instant::now()).await
+    }
+
+    fn write_control(&mut self) {
+        let desk = &self.viewing.desk;
+        let holder = *desk.watch().borrow();
+        let state = if self.viewing.role != Role::Control {
+            if holder.is_some() { "view-taken" } else { "view" }
+        } else if desk.is_shared() {
+            "shared"
+        } else {
+            match holder {
+                Some(viewer) if viewer == self.viewer => "yours",
+                Some(_) => "taken",
+                None => "free",
+            }
+        };
+        self.write(&json!({ "type": "control", "state": state }));
+    }
+
+    async fn say(&mut self, message: &serde_json::Value) -> Result<(), End> {
+        if !self.status {
+            return Ok(());
+        }
+        self.write(message);
+        let now = Instant::now();
+        self.peer.handle_timeout(now)?;
+        self.drain(now).await
+    }
+
+    fn write(&mut self, message: &serde_json::Value) {
+        // A full channel means that the page does not read: it loses figures, nothing else.
+        if self.status {
+            self.peer.write_message(Channel::Status, false, message.to_string().as_bytes());
+        }
+    }
+
+    async fn goodbye(&mut self, end: &End) {
+        self.seat = None;
+        if self.viewing.role == Role::Control {
+            self.viewing.desk.leave(self.viewer);
+        }
+        self.socket.forget(&self.peer.fragment().to_owned());
+        if !self.peer.is_alive() {
+            return;
+        }
+        self.write(&json!({ "type": "bye", "why": end.to_string() }));
+        let now = Instant::now();
+        if self.peer.handle_timeout(now).is_ok() {
+            let _ = self.peer.poll(&mut self.outgoing, &mut self.told);
+        }
+        self.peer.close();
+        while let Ok(at) = self.peer.poll(&mut self.outgoing, &mut self.told) {
+            if at > now {
+                break;
+            }
+            if self.peer.handle_timeout(now).is_err() {
+                break;
+            }
+        }
+        self.socket.send(&mut self.outgoing).await;
+    }
+}
+
+/// The next picture; waits for ever while there is no seat.
+async fn next(seat: &mut Option<Seat>) -> Option<Arc<Picture>> {
+    match seat {
+        Some(seat) => seat.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

@@ -1,0 +1,113 @@
+// One WHEP session with the relay: the picture, and two data channels beside it. "status" carries
+// JSON both ways, "input" what input-wire.mjs writes.
+
+import { ask } from "./access.mjs";
+
+/** ICE on a local network takes milliseconds; with a wait for permissions, seconds. */
+const CONNECT = 12000;
+
+export class Session extends EventTarget {
+  #pc = new RTCPeerConnection();
+  #url;
+  #status;
+  #input;
+  #timer;
+  #closed = false;
+
+  /** @param path of the guest, such as /doom */
+  constructor(path) {
+    super();
+    this.path = path;
+  }
+
+  get pc() {
+    return this.#pc;
+  }
+
+  /** Joins, or throws; afterwards events tell: track, message, answer, open, closed. */
+  async join() {
+    const pc = this.#pc;
+    const { receiver } = pc.addTransceiver("video", { direction: "recvonly" });
+    // As little buffering as the browser can do with.
+    if ("jitterBufferTarget" in receiver) {
+      receiver.jitterBufferTarget = 0;
+    } else if ("playoutDelayHint" in receiver) {
+      receiver.playoutDelayHint = 0;
+    }
+    this.#status = pc.createDataChannel("status");
+    this.#input = pc.createDataChannel("input");
+    this.#input.binaryType = "arraybuffer";
+    this.#status.onmessage = ({ data }) => this.#tell("message", JSON.parse(data));
+    this.#input.onmessage = ({ data }) => this.#tell("answer", data);
+    this.#input.onopen = () => this.#tell("open");
+    this.#status.onclose = () => this.#end("the relay ended the session");
+    pc.ontrack = ({ track }) => this.#tell("track", new MediaStream([track]));
+    pc.onconnectionstatechange = () => {
+      if (pc.connectionState === "connected") {
+        clearTimeout(this.#timer);
+      } else if (["failed", "closed"].includes(pc.connectionState)) {
+        this.#end("the connection was lost");
+      }
+    };
+    await pc.setLocalDescription();
+    const response = await ask(`${this.path}/whep`, {
+      method: "POST", headers: { "Content-Type": "application/sdp" }, body: pc.localDescription.sdp,
+    });
+    this.#url = response.headers.get("Location");
+    const sdp = await response.text();
+    if (this.#closed) {
+      this.#leave();
+      return;
+    }
+    await pc.setRemoteDescription({ type: "answer", sdp });
+    this.#timer = setTimeout(
+      () => this.#end("no connection by UDP; is there a firewall between here and the relay?"), CONNECT);
+  }
+
+  /** Says something on the status channel. */
+  say(message) {
+    if (this.#status?.readyState === "open") {
+      this.#status.send(JSON.stringify(message));
+    }
+  }
+
+  /** Sends a batch of input; false if it cannot go. */
+  sendInput(bytes) {
+    if (this.#input?.readyState !== "open") {
+      return false;
+    }
+    this.#input.send(bytes);
+    return true;
+  }
+
+  close() {
+    this.#end();
+  }
+
+  #tell(type, detail) {
+    if (!this.#closed) {
+      this.dispatchEvent(new CustomEvent(type, { detail }));
+    }
+  }
+
+  #end(why) {
+    if (this.#closed) {
+      return;
+    }
+    if (why !== undefined) {
+      this.#tell("closed", why);
+    }
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    this.#pc.close();
+    this.#leave();
+  }
+
+  #leave() {
+    if (this.#url) {
+      // Goes out even if the page is on its way out too.
+      ask(this.#url, { method: "DELETE", keepalive: true }).catch(() => {});
+      this.#url = undefined;
+    }
+  }
+}
