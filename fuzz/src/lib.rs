@@ -23,6 +23,10 @@ use transom_relay::{
     h264::{ParameterSets, nal, nal_units},
     rtcp::{self, SenderReport},
     rtp::{HEADER, Packetizer},
+    rtsp::{
+        connection::{Connection, Guests, Output, Show},
+        request::MAX_REQUEST,
+    },
     sdp,
     session::Session,
 };
@@ -32,6 +36,7 @@ pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All targets.
 pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 9] = [
     ("wire_guest", wire_guest, guest_seeds),
     ("wire_host", wire_host, host_seeds),
     ("diagnostics_host", diagnostics::from_host, diagnostics::host_seeds),
@@ -39,6 +44,7 @@ pub const TARGETS: [Target; 10] = [
     ("hybrid", hybrid, hybrid_seeds),
     ("rtcp", rtcp, rtcp_seeds),
     ("h264", h264, h264_seeds),
+    ("rtsp", rtsp, rtsp_seeds),
     ("channel", input::channel, input::channel_seeds),
     ("token", web::token, web::token_seeds),
     ("offer", web::offer, web::offer_seeds),
@@ -125,6 +131,91 @@ pub fn h264(data: &[u8]) {
     if let Some(text) = sdp::describe(&session, 0, &sets) {
         assert!(text.is_ascii() && text.len() < 4096);
     }
+}
+
+/// What a player says. The first byte cuts it into pieces.
+pub fn rtsp(data: &[u8]) {
+    let Some((piece, said)) = data.split_first() else { return };
+    let mut now = Instant::now();
+    let mut connection = Connection::new(1, [127, 0, 0, 1].into(), now);
+    for bytes in said.chunks(usize::from(*piece).max(1)) {
+        assert!(connection.has_room(), "what was said was heard");
+        connection.handle_bytes(bytes);
+        // Each request has at least some bytes, and each brings about little.
+        for count in 0.. {
+            assert!(count <= MAX_REQUEST, "it ends");
+            match connection.poll_output(now, &House) {
+                Output::Send(answer) => {
+                    assert!(answer.starts_with(b"RTSP/1.0 ") && answer.len() < 2 * MAX_REQUEST);
+                    assert!(answer.windows(4).any(|window| window == b"\r\n\r\n"));
+                }
+                Output::Play { guest, .. } => {
+                    assert_eq!(guest, "doom");
+                    connection.handle_played(Ok(()));
+                }
+                Output::Stop | Output::Feedback(_) => {}
+                // Nothing comes to it, but the end of its patience.
+                Output::Wait { until, .. } => now = until,
+                Output::Timeout(until) => {
+                    assert!(until > now);
+                    break;
+                }
+                Output::Close(_) => return,
+            }
+        }
+    }
+}
+
+/// One guest that shows something, and one that does not.
+struct House;
+
+impl Guests for House {
+    fn find(&self, guest: &str) -> Option<Show> {
+        let mut sets = ParameterSets::default();
+        sets.update(&[0, 0, 1, 0x67, 0x42, 0xc0, 0x1f, 0xda, 0, 0, 1, 0x68, 0xce]);
+        let sets = match guest {
+            "doom" => Some(sets),
+            "dark" => None,
+            _ => return None,
+        };
+        let absence = "it is booting".into();
+        Some(Show { sets, absence, id: 1, ssrc: 2, ports: (8000, 8001) })
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec!["doom".into(), "dark".into()]
+    }
+}
+
+fn rtsp_seeds() -> Vec<Vec<u8>> {
+    let session = "Session: 00000000000000011\r\n";
+    let request = |method: &str, path: &str, lines: &str| {
+        format!("{method} rtsp://h:8554/{path} RTSP/1.0\r\nCSeq: 1\r\n{lines}\r\n")
+    };
+    let udp = "Transport: RTP/AVP;unicast;client_port=5000-5001\r\n";
+    let tcp = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n";
+    let play = |transport| {
+        [
+            request("OPTIONS", "doom", ""),
+            request("DESCRIBE", "doom", "Accept: application/sdp\r\n"),
+            request("SETUP", "doom/video", transport),
+            request("PLAY", "doom/", session),
+            "$\x01\x00\x04abcd".into(),
+            request("GET_PARAMETER", "doom/", session),
+            request("PAUSE", "doom/", session),
+            request("TEARDOWN", "doom/", session),
+        ]
+        .concat()
+    };
+    let other = [
+        request("DESCRIBE", "dark?token=x", ""),
+        request("DESCRIBE", "quake", ""),
+        request("SETUP", "doom", "Transport: RTP/SAVP;multicast,RTP/AVP/TCP\r\nRequire: x\r\n"),
+        request("SET_PARAMETER", "doom", "Content-Length: 2\r\n") + "ab",
+        "OPTIONS * RTSP/2.0\r\nCSeq: 2\r\n\r\n".into(),
+    ]
+    .concat();
+    [play(udp), play(tcp), other].map(|text| [&[200], text.as_bytes()].concat()).to_vec()
 }
 
 /// Feeds a decoder in pieces and collects what comes out before an error.

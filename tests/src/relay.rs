@@ -1,6 +1,6 @@
 //! The relay under test: a child process, its JSON lines and its SDP.
 
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,6 +12,9 @@ use crate::guest::Guest;
 use crate::process::Process;
 use crate::run::{Test, release_dir};
 use crate::transcript::Transcript;
+
+/// For what a relay logs at once.
+const LOG_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A running `transom relay`; dropped means killed.
 pub struct Relay {
@@ -32,6 +35,19 @@ impl Relay {
         let mut command = Self::command();
         command.envs(settings.iter().copied());
         Self::start_command(test, command, &guest.address(), free_udp_port()?)
+    }
+
+    /// Relays `guest` by RTSP, too; yields its address there.
+    pub fn start_rtsp(test: &Test, guest: &Guest) -> Result<(Self, String)> {
+        let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let relay = Self::start_with(test, guest, &[("TRANSOM_RTSP", &listen)])?;
+        relay.wait_log("RTSP at ")?;
+        Ok((relay, format!("rtsp://{listen}/guest")))
+    }
+
+    /// Waits until it logs this.
+    pub fn wait_log(&self, pattern: &str) -> Result<()> {
+        self.process.stderr().wait(pattern, LOG_DEADLINE)
     }
 
     /// Relays whatever is at `address` to `port` of this host.

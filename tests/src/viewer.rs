@@ -1,8 +1,10 @@
-//! A viewer on the host, as users have one: ffmpeg or GStreamer reading the relay's SDP.
+//! A viewer on the host, as users have one: ffmpeg or GStreamer reading the relay's SDP, or playing
+//! its RTSP.
 //!
-//! In: an SDP file. Out: decoded frames with the time of their arrival, how many there
+//! In: an SDP file or an address. Out: decoded frames with the time of their arrival, how many there
 //! were, and every line in which the viewer complained.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Stdio};
@@ -54,14 +56,25 @@ impl Viewer {
     /// ffmpeg, decoding to pictures.
     pub fn ffmpeg(test: &Test, sdp: &Path) -> Result<Self> {
         wait_for_sdp(sdp)?;
+        let whitelist = ["-protocol_whitelist", "file,udp,rtp"].map(OsStr::new);
+        Self::start_ffmpeg(test, "ffmpeg", &whitelist, sdp.as_os_str())
+    }
+
+    /// ffmpeg on an RTSP address, over `udp` or `tcp`.
+    pub fn ffmpeg_rtsp(test: &Test, url: &str, transport: &str) -> Result<Self> {
+        let options = ["-rtsp_transport", transport].map(OsStr::new);
+        Self::start_ffmpeg(test, &format!("ffmpeg-{transport}"), &options, OsStr::new(url))
+    }
+
+    fn start_ffmpeg(test: &Test, name: &str, options: &[&OsStr], input: &OsStr) -> Result<Self> {
         let mut command = Process::command("ffmpeg");
         command
             .args(["-nostdin", "-nostats", "-hide_banner", "-loglevel", "repeat+level+info"])
-            .args(["-protocol_whitelist", "file,udp,rtp", "-fflags", "nobuffer"])
-            .args(["-flags", "low_delay", "-reorder_queue_size", "0"])
+            .args(options)
+            .args(["-fflags", "nobuffer", "-flags", "low_delay", "-reorder_queue_size", "0"])
             // Or ffmpeg guesses at the frame rate for seconds before it shows anything.
             .args(["-probesize", "32", "-analyzeduration", "0", "-i"])
-            .arg(sdp)
+            .arg(input)
             // A change of size must come out as one, not be scaled away; showinfo tells it.
             .args(["-autoscale", "0", "-fps_mode", "passthrough"])
             .args(["-vf", "showinfo=checksum=0,format=rgb24"])
@@ -69,7 +82,7 @@ impl Viewer {
             .args(["-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        let mut process = Process::spawn(test, "ffmpeg", &mut command)?;
+        let mut process = Process::spawn(test, name, &mut command)?;
         let stdout = process.child().stdout.take().context("stdout was piped")?;
         let frames: Arc<(Mutex<Frames>, Condvar)> = Arc::default();
         let (info, shared) = (process.stderr().clone(), frames.clone());
@@ -85,21 +98,34 @@ impl Viewer {
     /// GStreamer, which counts frames but keeps none.
     pub fn gstreamer(test: &Test, sdp: &Path) -> Result<Self> {
         wait_for_sdp(sdp)?;
+        let location = format!("location={}", sdp.display());
+        let source = ["filesrc", &location, "!", "sdpdemux", "latency=0"];
+        Self::start_gstreamer(test, "gstreamer", &source)
+    }
+
+    /// GStreamer on an RTSP address, over `udp` or `tcp`; it counts frames but keeps none.
+    pub fn gstreamer_rtsp(test: &Test, url: &str, transport: &str) -> Result<Self> {
+        let (location, protocols) = (format!("location={url}"), format!("protocols={transport}"));
+        let source = ["rtspsrc", &location, &protocols, "latency=0"];
+        Self::start_gstreamer(test, &format!("gstreamer-{transport}"), &source)
+    }
+
+    fn start_gstreamer(test: &Test, name: &str, source: &[&str]) -> Result<Self> {
         // One pipe for both, which keeps what it says in order.
         let mut command = Process::command("sh");
         command
-            .args(["-c", "exec \"$@\" 2>&1", "sh", "gst-launch-1.0", "-v", "filesrc"])
-            .arg(format!("location={}", sdp.display()))
-            .args(["!", "sdpdemux", "latency=0", "!", "rtph264depay", "!", "avdec_h264"])
+            .args(["-c", "exec \"$@\" 2>&1", "sh", "gst-launch-1.0", "-v"])
+            .args(source)
+            .args(["!", "rtph264depay", "!", "avdec_h264"])
             .args(["!", "fakesink", "silent=false", "sync=false"])
             // Warnings of all elements count as complaints.
             .env("GST_DEBUG", "2")
             .env("GST_DEBUG_NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        let mut process = Process::spawn(test, "gstreamer", &mut command)?;
+        let mut process = Process::spawn(test, name, &mut command)?;
         let stdout = process.child().stdout.take().context("stdout was piped")?;
-        let output = Transcript::of(stdout, &test.dir().join("gstreamer-output.log"))?;
+        let output = Transcript::of(stdout, &test.dir().join(format!("{name}-output.log")))?;
         let kind = Kind::Gstreamer(output);
         Ok(Self { process, kind, dir: test.dir().into(), frames: Arc::default() })
     }

@@ -1,0 +1,265 @@
+//! Ordinary players watch by RTSP, over UDP and TCP, several at once, whatever others do to the
+//! relay meanwhile. OBS and VLC are not here: the one needs a desktop, the other, as Debian builds
+//! it, has no RTSP (it was built without live555).
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use transom_tests::{Guest, Process, Relay, Test, Uml, Viewer, machine_test, project_dir};
+
+const LIMIT: Duration = Duration::from_secs(180);
+const LONG: Duration = Duration::from_secs(30);
+/// For a first picture on a machine under load.
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn players_watch_half_a_minute_over_udp() {
+    machine_test("players watch half a minute over udp", LIMIT, |test| watch(test, "udp"));
+}
+
+#[test]
+fn players_watch_half_a_minute_over_tcp() {
+    machine_test("players watch half a minute over tcp", LIMIT, |test| watch(test, "tcp"));
+}
+
+/// Two at once, for half a minute, without a complaint.
+fn watch(test: &Test, transport: &str) -> Result<()> {
+    let guest = moving(test)?;
+    let (_relay, url) = Relay::start_rtsp(test, &guest)?;
+    let viewers = [
+        Viewer::ffmpeg_rtsp(test, &url, transport)?,
+        Viewer::gstreamer_rtsp(test, &url, transport)?,
+    ];
+    for viewer in &viewers {
+        viewer.wait_frames(1, SOON)?;
+    }
+    let started = Instant::now();
+    while started.elapsed() < LONG {
+        for viewer in &viewers {
+            viewer.wait_frames(10, SOON)?;
+        }
+    }
+    for viewer in &viewers {
+        println!("{} frames", viewer.count());
+        let complaints = viewer.complaints();
+        ensure!(complaints.is_empty(), "{} complaints: {complaints:#?}", complaints.len());
+    }
+    Ok(())
+}
+
+#[test]
+fn ffplay_and_ffprobe_play() {
+    machine_test("ffplay and ffprobe play", LIMIT, |test| {
+        let guest = moving(test)?;
+        let (_relay, url) = Relay::start_rtsp(test, &guest)?;
+        for transport in ["udp", "tcp"] {
+            let mut ffprobe = Command::new("ffprobe");
+            ffprobe.args(["-v", "error", "-rtsp_transport", transport, "-show_entries"]);
+            let told = ffprobe
+                .args(["stream=codec_name,width,height", "-of", "csv=p=0", &url])
+                .output()?;
+            let words = String::from_utf8_lossy(&told.stdout);
+            ensure!(words.trim() == "h264,1280,720", "{transport}: {told:?}");
+            ensure!(told.stderr.is_empty(), "{transport}: {told:?}");
+            let mut ffplay = Process::command("ffplay");
+            ffplay
+                .args(["-nostats", "-hide_banner", "-loglevel", "repeat+level+info"])
+                .args(["-rtsp_transport", transport, "-an", "-vf", "showinfo=checksum=0", &url])
+                .env("SDL_VIDEODRIVER", "dummy")
+                .stdin(Stdio::null())
+                .stdout(Stdio::null());
+            let ffplay = Process::spawn(test, &format!("ffplay-{transport}"), &mut ffplay)?;
+            ffplay.stderr().wait("[info] n: 200 ", SOON * 2)?;
+            let text = ffplay.stderr().text();
+            ensure!(!text.contains("[error]") && !text.contains("[fatal]"), "{text}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_mode_change_and_a_new_agent_are_no_end() {
+    machine_test("rtsp survives a mode change and a new agent", LIMIT, |test| {
+        let guest = moving(test)?;
+        let (_relay, url) = Relay::start_rtsp(test, &guest)?;
+        let viewers =
+            [Viewer::ffmpeg_rtsp(test, &url, "udp")?, Viewer::ffmpeg_rtsp(test, &url, "tcp")?];
+        for viewer in &viewers {
+            viewer.wait_frames(10, SOON)?;
+        }
+        guest.kill_agent("KILL")?;
+        guest.start_agent(&[])?;
+        for viewer in &viewers {
+            viewer.wait_frames(10, SOON)?;
+        }
+        let mut card = guest.testcard()?;
+        card.tell("mode 800x600 XRGB8888")?;
+        card.tell("animate screen")?;
+        for viewer in &viewers {
+            viewer.wait_picture(SOON, "the new size", |p| (p.width, p.height) == (800, 600))?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn bad_clients_disturb_nobody() {
+    machine_test("bad rtsp clients disturb nobody", LIMIT, |test| {
+        let guest = moving(test)?;
+        let (mut relay, url) = Relay::start_rtsp(test, &guest)?;
+        let viewer = Viewer::ffmpeg_rtsp(test, &url, "udp")?;
+        viewer.wait_frames(60, SOON)?;
+
+        let answer = Client::connect(&url)?.ask("DESCRIBE", "", "", &url.replace("guest", "x"))?;
+        ensure!(
+            answer.starts_with("RTSP/1.0 404 no guest of that name; there is guest"),
+            "{answer}"
+        );
+
+        // One that asks for pictures and reads none of them.
+        let mut stalled = Client::connect(&url)?;
+        stalled.ask(
+            "SETUP",
+            "/video",
+            "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n",
+            &url,
+        )?;
+        stalled.ask("PLAY", "", "", &url)?;
+        viewer.wait_frames(120, SOON)?;
+
+        // More of them than there may be, which say nothing.
+        let silent: Result<Vec<_>, _> = (0..1000).map(|_| Client::connect(&url)).collect();
+        let silent = silent?;
+        viewer.wait_frames(60, SOON)?;
+        for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x16\x03\x01", b"SETUP x RTSP/1.0\r\n\r\n"]
+        {
+            let mut client = Client::connect(&url)?;
+            client.socket.write_all(bytes)?;
+            let mut answer = String::new();
+            client.reader.read_to_string(&mut answer)?;
+            ensure!(answer.starts_with("RTSP/1.0 400 "), "{answer}");
+        }
+        let late = Viewer::gstreamer_rtsp(test, &url, "tcp")?;
+        late.wait_frames(60, SOON)?;
+        viewer.wait_frames(60, SOON)?;
+        let files = std::fs::read_dir(format!("/proc/{}/fd", relay.process().pid()))?.count();
+        ensure!(files < 600, "{files} open files");
+        drop(silent);
+
+        // What was missed is not made up for: it goes on, packet by packet in order.
+        let mut last = None;
+        for _ in 0..2000 {
+            let packet = stalled.packet()?;
+            let number = u16::from_be_bytes([packet[2], packet[3]]);
+            let expected = last.map_or(number, |last: u16| last.wrapping_add(1));
+            ensure!(number == expected, "packet {number} follows {last:?}");
+            last = Some(number);
+        }
+        let complaints = viewer.complaints();
+        ensure!(complaints.is_empty(), "{complaints:#?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_few_lines_of_python_receive() {
+    machine_test("a few lines of python receive", LIMIT, |test| {
+        let guest = moving(test)?;
+        let (relay, url) = Relay::start_rtsp(test, &guest)?;
+        relay.wait_log("connected to")?;
+        let sdp = relay.sdp();
+        let end = Instant::now() + SOON;
+        while !sdp.exists() {
+            ensure!(Instant::now() < end, "no SDP");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let python = python()?;
+        for (source, tcp) in
+            [(url.as_str(), false), (&url, true), (&sdp.display().to_string(), false)]
+        {
+            let saved = test.dir().join("frame.png");
+            let mut receive = Command::new(&python);
+            receive.arg(project_dir().join("examples/receive.py")).arg(source);
+            receive.args(["--seconds", "6", "--save"]).arg(&saved);
+            if tcp {
+                receive.arg("--tcp");
+            }
+            let told = receive.output()?;
+            let words = String::from_utf8_lossy(&told.stdout);
+            println!("{words}");
+            ensure!(told.status.success(), "{told:?}");
+            let last = words.lines().rfind(|line| line.contains("fps")).context("no figures")?;
+            ensure!(last.starts_with("1280x720 ") && last.ends_with(" ms"), "{last}");
+            ensure!(std::fs::read(&saved)?.starts_with(b"\x89PNG"), "no picture");
+            std::fs::remove_file(&saved)?;
+        }
+        Ok(())
+    });
+}
+
+/// A Python that has PyAV: the one that `tools/setup test` made.
+fn python() -> Result<std::path::PathBuf> {
+    let home = std::env::var_os("HOME").context("no HOME")?;
+    let cache = std::env::var_os("TRANSOM_CACHE").map(std::path::PathBuf::from);
+    let cache = cache.unwrap_or_else(|| std::path::Path::new(&home).join(".cache/transom"));
+    let python = cache.join("python/bin/python3");
+    ensure!(python.exists(), "no {}: run tools/setup test", python.display());
+    Ok(python)
+}
+
+/// A guest whose whole screen moves.
+fn moving(test: &Test) -> Result<Guest> {
+    let guest = Uml::new(test).boot()?;
+    guest.start_agent(&[])?;
+    let mut card = guest.testcard()?;
+    card.tell("mode 1280x720 XRGB8888")?;
+    card.tell("animate screen")?;
+    drop(card);
+    Ok(guest)
+}
+
+/// A client that does what it is told.
+struct Client {
+    socket: TcpStream,
+    reader: BufReader<TcpStream>,
+    cseq: u32,
+}
+
+impl Client {
+    fn connect(url: &str) -> Result<Self> {
+        let host = url.trim_start_matches("rtsp://").split('/').next().context("a host")?;
+        let socket = TcpStream::connect(host)?;
+        socket.set_read_timeout(Some(SOON))?;
+        Ok(Self { reader: BufReader::new(socket.try_clone()?), socket, cseq: 0 })
+    }
+
+    fn ask(&mut self, method: &str, track: &str, lines: &str, url: &str) -> Result<String> {
+        self.cseq += 1;
+        let mut request = String::new();
+        write!(request, "{method} {url}{track} RTSP/1.0\r\nCSeq: {}\r\n{lines}\r\n", self.cseq)?;
+        self.socket.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        while !answer.ends_with("\r\n\r\n") {
+            ensure!(self.reader.read_line(&mut answer)? > 0, "no answer to {method}");
+        }
+        Ok(answer)
+    }
+
+    /// The next RTP packet.
+    fn packet(&mut self) -> Result<Vec<u8>> {
+        loop {
+            let mut head = [0; 4];
+            self.reader.read_exact(&mut head)?;
+            let [b'$', channel, high, low] = head else { bail!("no packet: {head:?}") };
+            let mut packet = vec![0; u16::from_be_bytes([high, low]).into()];
+            self.reader.read_exact(&mut packet)?;
+            if channel == 0 {
+                return Ok(packet);
+            }
+        }
+    }
+}
