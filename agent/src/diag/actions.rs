@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,9 @@ pub fn restart_compositor(unit: &str) -> Answer {
 /// Restarts the guest, after saying so.
 pub fn reboot(talk: &mut Conversation) -> Answer {
     if Path::new(SYSTEMD).is_dir() {
+        // systemd begins with us: the host is told first. SIGTERM is noted and not obeyed, SIGKILL
+        // comes seconds later.
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::default());
         return systemctl(&["reboot", "--no-block"]);
     }
     // Nobody else would: say goodbye first.

@@ -86,6 +86,14 @@ pub fn processes() -> impl Iterator<Item = i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn nonsense_is_no_process(text in ".{0,200}") {
+            let _ = process::parse(&text);
+        }
+    }
 
     #[test]
     fn processes_with_odd_names_are_read() {

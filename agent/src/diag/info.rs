@@ -174,7 +174,17 @@ fn encoder(context: &Context, talk: &mut Conversation) -> Answer {
     for (index, (name, reason)) in state.rejected.into_iter().enumerate() {
         talk.fact(format!("encoder.rejected.{index}"), text(format!("{name}: {reason}")))?;
     }
-    let mut drivers: Vec<String> = ["/usr/lib/x86_64-linux-gnu/dri", "/usr/lib/dri"]
+    talk.fact("va.drivers", text(va_drivers().join(", ")))
+}
+
+/// The VA-API drivers that are installed, where libva looks for them.
+pub fn va_drivers() -> Vec<String> {
+    let mut folders: Vec<String> =
+        ["/usr/lib/x86_64-linux-gnu/dri", "/usr/lib/dri"].map(String::from).to_vec();
+    if let Ok(own) = std::env::var("LIBVA_DRIVERS_PATH") {
+        folders = own.split(':').map(String::from).collect();
+    }
+    let mut drivers: Vec<String> = folders
         .iter()
         .filter_map(|folder| std::fs::read_dir(folder).ok())
         .flatten()
@@ -182,7 +192,7 @@ fn encoder(context: &Context, talk: &mut Conversation) -> Answer {
         .filter_map(|name| Some(name.strip_suffix("_drv_video.so")?.to_owned()))
         .collect();
     drivers.sort();
-    talk.fact("va.drivers", text(drivers.join(", ")))
+    drivers
 }
 
 /// `/proc/bus/input/devices`: paragraphs of lines with a letter in front.

@@ -2,6 +2,7 @@
 
 mod abuse;
 mod copies;
+mod image;
 mod looks;
 mod shells;
 mod stuck;

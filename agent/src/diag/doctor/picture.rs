@@ -10,8 +10,8 @@ use crate::capture::Frame;
 use crate::capture::still::{self, Still};
 use crate::damage::{Damage, Rect};
 use crate::diag::conversation::Ended;
-use crate::diag::{Context, screenshot};
-use crate::encode::{Encoder, Request};
+use crate::diag::{Context, info, screenshot};
+use crate::encode::{Choice, Encoder, Request};
 use crate::mirror::{Mirror, PixelFormat};
 use crate::picture::Picture;
 use crate::sys::openh264_decoder::{Decoder, Luma};
@@ -151,8 +151,12 @@ pub fn driver(context: &Context) -> Finding {
             format!("not in use: the encoder is {}", state.name)
         });
     }
+    let drivers = info::va_drivers();
+    if drivers.is_empty() {
+        return Finding::skip("no VA-API driver is installed: software encodes");
+    }
     Finding::warn(
-        format!("software encodes; {}", rejected.join("; ")),
+        format!("software encodes; {}; installed: {}", rejected.join("; "), drivers.join(", ")),
         "install a VA-API driver for this GPU, or choose software for good: TRANSOM_ENCODER=screen \
          in /etc/transom/agent",
     )
@@ -160,7 +164,11 @@ pub fn driver(context: &Context) -> Finding {
 
 /// Encodes pictures and decodes them again.
 pub fn encoder(context: &Context) -> Finding {
-    let choice = context.hub.choice().unwrap_or(context.settings.encoder);
+    let choice = match context.hub.encoder().name.as_str() {
+        // What is at work, rather than what would stand in for it.
+        "vaapi" => Choice::Vaapi,
+        _ => context.hub.choice().unwrap_or(context.settings.encoder),
+    };
     let name = format!("{choice:?}").to_lowercase();
     let remedy = "choose another one: `transom diag … set encoder screen`, or TRANSOM_ENCODER=screen \
                   in /etc/transom/agent; tell its driver's makers";
@@ -179,7 +187,7 @@ pub fn encoder(context: &Context) -> Finding {
 }
 
 /// The lowest likeness of the test pictures, in dB.
-fn round_trip(context: &Context, choice: crate::encode::Choice) -> Result<f64, String> {
+fn round_trip(context: &Context, choice: Choice) -> Result<f64, String> {
     let (_, mut tuning) = context.hub.stream();
     // Whatever the stream has to make do with: here the question is whether it works at all.
     tuning.bitrate.0 = tuning.bitrate.0.max(8_000_000);
@@ -257,7 +265,7 @@ mod tests {
     fn what_the_decoder_shows_is_what_was_coded() {
         let tuning =
             crate::encode::Tuning { bitrate: transom_protocol::BitRate(8_000_000), fps: 60 };
-        for choice in [crate::encode::Choice::Screen, crate::encode::Choice::OpenH264] {
+        for choice in [Choice::Screen, Choice::OpenH264] {
             let records = crate::records::Records::default();
             let context = Context::new(
                 std::sync::Arc::new(crate::hub::Hub::new(tuning)),

@@ -132,6 +132,18 @@ fn tell(talk: &mut Conversation, boot: u64, record: Kmsg) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn nonsense_is_no_record_or_a_tame_one(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Some(record) = parse(&bytes) {
+                prop_assert!(record.level < 8);
+            }
+            let cut = [b"6,12,99,-;", &bytes[..]].concat();
+            prop_assert_eq!(parse(&cut).map(|record| record.number), Some(12));
+        }
+    }
 
     #[test]
     fn records_are_read_as_documented() {
