@@ -23,6 +23,7 @@
 //! waits for events with deadlines and never for a time to pass.
 
 pub mod card;
+pub mod corpus;
 mod guest;
 mod host;
 mod picture;
