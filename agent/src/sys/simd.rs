@@ -6,8 +6,6 @@
 //! instructions that emulators pass on to the machine they run on, where sums of products or
 //! shuffles would be taken apart byte by byte. Only packing the results needs some of those.
 
-#![cfg(target_arch = "x86_64")]
-
 use std::arch::x86_64::*;
 
 use crate::convert::{Order, Planes};
@@ -145,6 +143,18 @@ kernel!(
     right64 _mm256_srli_epi64, left64 _mm256_slli_epi64,
     pack32 _mm256_packs_epi32, pack16 _mm256_packus_epi16, order in_order, split halves
 );
+
+/// Bit n: the n-th value is not zero.
+#[inline(always)]
+pub fn nonzero(values: &[i16; 16]) -> u16 {
+    // SAFETY: SSE2 is part of the architecture, and the loads stay within the array.
+    #[allow(unsafe_code)]
+    unsafe {
+        let halves = values.as_ptr().cast::<__m128i>();
+        let bytes = _mm_packs_epi16(_mm_loadu_si128(halves), _mm_loadu_si128(halves.add(1)));
+        !(_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_setzero_si128())) as u16)
+    }
+}
 
 /// Whether this processor has AVX2.
 pub fn has_avx2() -> bool {

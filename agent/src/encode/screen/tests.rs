@@ -8,6 +8,7 @@ use transom_protocol::{BitRate, GuestTime};
 use super::*;
 use crate::capture::Frame;
 use crate::mirror::{Mirror, PixelFormat};
+use crate::picture::Picture;
 
 struct Rig {
     mirror: Mirror,
