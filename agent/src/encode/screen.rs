@@ -21,6 +21,7 @@ mod macroblock;
 mod planes;
 mod predict;
 mod rate;
+mod scroll;
 mod transform;
 
 use std::time::{Duration, Instant};
@@ -33,10 +34,11 @@ use macroblock::Residual;
 use planes::Planes;
 use predict::Vector;
 use rate::{Purpose, REFINED, Rate};
+use scroll::Scroll;
 use transform::Quantiser;
 
 /// Macroblocks as large as the highest level takes (table A-1).
-const MAX_MACROBLOCKS: usize = 36_864;
+const MAX_MACROBLOCKS: usize = 139_264;
 /// Longest edge in samples.
 const MAX_EDGE: u32 = 8192;
 
@@ -72,6 +74,7 @@ pub struct Screen {
     grid: Grid,
     /// Vectors of the last frame that moved a macroblock: motion goes on.
     habits: Vec<Vector>,
+    scroll: Scroll,
     /// Quantiser that each macroblock was last coded with.
     quality: Vec<u8>,
     rate: Rate,
@@ -90,7 +93,12 @@ impl std::fmt::Debug for Screen {
 }
 
 impl Screen {
-    pub(super) fn new(size: (u32, u32), tuning: Tuning) -> Result<Self, EncodeError> {
+    /// An encoder for pictures of this size, which is even.
+    ///
+    /// # Errors
+    ///
+    /// No level of the standard takes them.
+    pub fn new(size: (u32, u32), tuning: Tuning) -> Result<Self, EncodeError> {
         let (columns, rows) = (size.0.div_ceil(16) as usize, size.1.div_ceil(16) as usize);
         let count = columns * rows;
         let fits =
@@ -106,6 +114,7 @@ impl Screen {
             damaged: vec![false; count],
             grid: Grid::new(columns, rows),
             habits: vec![Vector::default(); count],
+            scroll: Scroll::new(columns),
             quality: vec![u8::MAX; count],
             rate: Rate::new(tuning.bitrate.0),
             output: Output::default(),
@@ -119,11 +128,30 @@ impl Screen {
         self.size
     }
 
-    pub(super) fn tune(&mut self, tuning: Tuning) {
+    /// New targets, from the next frame on.
+    pub fn tune(&mut self, tuning: Tuning) {
         self.rate.set(tuning.bitrate.0);
     }
 
-    pub(super) fn encode(&mut self, request: Request<'_>) -> Result<AccessUnit, EncodeError> {
+    /// What decoders show after the last frame: Y, U and V, each with the bytes in its rows. Whole
+    /// macroblocks, larger than the picture where its size is no multiple of 16.
+    pub fn reconstruction(&self) -> [(&[u8], usize); 3] {
+        let Planes { y, uv: [u, v] } = &self.reference;
+        [y, u, v].map(|plane| (plane.data.as_slice(), plane.width))
+    }
+
+    /// Codes everything with one quantiser from now on, whatever it costs: for comparing encoders
+    /// and for tests. Clamped to what there is.
+    pub fn fix_quantiser(&mut self, qp: u8) {
+        self.rate.fix(qp.clamp(transform::FINEST_QP, 51));
+    }
+
+    /// Encodes one frame.
+    ///
+    /// # Errors
+    ///
+    /// The picture is of another size.
+    pub fn encode(&mut self, request: Request<'_>) -> Result<AccessUnit, EncodeError> {
         let Request { frame, idr, time } = request;
         let begun = Instant::now();
         if frame.picture.size() != self.size {
@@ -197,9 +225,10 @@ impl Screen {
             Purpose::Change => {
                 for rect in damage.rects() {
                     let (left, top) = (rect.x as usize / 16, rect.y as usize / 16);
-                    let right =
-                        ((rect.x + rect.width).div_ceil(16) as usize).min(self.grid.columns);
-                    let bottom = ((rect.y + rect.height).div_ceil(16) as usize).min(self.grid.rows);
+                    let right = (rect.x.saturating_add(rect.width).div_ceil(16) as usize)
+                        .min(self.grid.columns);
+                    let bottom = (rect.y.saturating_add(rect.height).div_ceil(16) as usize)
+                        .min(self.grid.rows);
                     for row in top..bottom {
                         let line = row * self.grid.columns;
                         self.damaged[line + left.min(right)..line + right].fill(true);

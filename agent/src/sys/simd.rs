@@ -1,5 +1,5 @@
-//! Colour conversion with vector instructions: what [`crate::convert`] specifies, many pixels at
-//! a time.
+//! Vector instructions: colour conversion as [`crate::convert`] specifies it, many pixels at a
+//! time, and sums of absolute differences.
 //!
 //! Bytes of two rows enter, bytes of three planes leave, the same ones to the bit. Words of 16
 //! bits hold one product each, so that all there is to do is to multiply, add and shift them:
@@ -156,6 +156,44 @@ pub fn nonzero(values: &[i16; 16]) -> u16 {
     }
 }
 
+/// Sums of absolute differences of the 4x4 blocks of `N` by `N` samples, 16 or 8, in rows of blocks.
+/// No instruction in it but those that emulators pass on.
+#[inline(always)]
+pub fn block_sums<const N: usize>(a: &[[u8; N]; N], b: &[[u8; N]; N]) -> [u32; 16] {
+    const { assert!(N == 16 || N == 8) };
+    let mut sums = [[0u32; 4]; 4];
+    // Sixteen bytes at a time: a row, or two rows of chroma.
+    let per_band = N / 4;
+    let parts =
+        a.as_flattened().as_chunks::<16>().0.iter().zip(b.as_flattened().as_chunks::<16>().0);
+    // SAFETY: SSE2 is part of the architecture, and loads and stores are as long as the arrays.
+    #[allow(unsafe_code)]
+    unsafe {
+        let low = _mm_set1_epi16(0xff);
+        let mut words = _mm_setzero_si128();
+        for (index, (a, b)) in parts.enumerate() {
+            let (a, b) = (_mm_loadu_si128(a.as_ptr().cast()), _mm_loadu_si128(b.as_ptr().cast()));
+            let apart = _mm_sub_epi8(_mm_max_epu8(a, b), _mm_min_epu8(a, b));
+            words = _mm_add_epi16(words, _mm_and_si128(apart, low));
+            words = _mm_add_epi16(words, _mm_srli_epi16::<8>(apart));
+            if index % per_band == per_band - 1 {
+                let blocks = _mm_add_epi16(words, _mm_srli_epi32::<16>(words));
+                let blocks = _mm_and_si128(blocks, _mm_set1_epi32(0xffff));
+                _mm_storeu_si128(sums[index / per_band].as_mut_ptr().cast(), blocks);
+                words = _mm_setzero_si128();
+            }
+        }
+    }
+    if N == 8 {
+        // Each band has its even rows in one half and its odd rows in the other.
+        let [[a, b, c, d], [e, f, g, h], ..] = sums;
+        sums[0] = [a + c, b + d, e + g, f + h];
+    }
+    let mut out = [0; 16];
+    out.copy_from_slice(sums.as_flattened());
+    out
+}
+
 /// Whether this processor has AVX2.
 pub fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2")
@@ -199,4 +237,39 @@ fn in_order(vector: __m256i) -> __m256i {
 #[target_feature(enable = "avx2")]
 fn halves(vector: __m256i) -> __m256i {
     _mm256_permute4x64_epi64::<0b11_01_10_00>(vector)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn reference<const N: usize>(a: &[[u8; N]; N], b: &[[u8; N]; N]) -> [u32; 16] {
+        let mut sums = [0; 16];
+        for (y, x) in (0..N).flat_map(|y| (0..N).map(move |x| (y, x))) {
+            sums[y / 4 * (N / 4) + x / 4] += u32::from(a[y][x].abs_diff(b[y][x]));
+        }
+        sums
+    }
+
+    proptest! {
+        #[test]
+        fn sums_are_those_of_plain_loops(
+            a in prop::array::uniform16(prop::array::uniform16(any::<u8>())),
+            b in prop::array::uniform16(prop::array::uniform16(any::<u8>())),
+        ) {
+            prop_assert_eq!(block_sums(&a, &b), reference(&a, &b));
+            let corner = |block: &[[u8; 16]; 16]| -> [[u8; 8]; 8] {
+                std::array::from_fn(|y| std::array::from_fn(|x| block[y][x]))
+            };
+            let (a, b) = (corner(&a), corner(&b));
+            prop_assert_eq!(&block_sums(&a, &b)[..4], &reference(&a, &b)[..4]);
+        }
+
+        #[test]
+        fn the_mask_has_a_bit_for_each_value(values in prop::array::uniform16(-2i16..=2)) {
+            let expected = (0..16).filter(|&i| values[i] != 0).map(|i| 1 << i).sum::<u16>();
+            prop_assert_eq!(nonzero(&values), expected);
+        }
+    }
 }

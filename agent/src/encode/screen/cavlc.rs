@@ -3,17 +3,6 @@
 use super::bits::Bits;
 use super::transform::ZIGZAG;
 
-/// Where a coefficient, numbered in rows, comes in scan order.
-const SCANNED: [u8; 16] = {
-    let mut table = [0; 16];
-    let mut at = 0;
-    while at < 16 {
-        table[ZIGZAG[at]] = at as u8;
-        at += 1;
-    }
-    table
-};
-
 /// Which column of table 9-5 goes with a number of levels in the neighbours.
 const TOKEN_TABLE: [u8; 8] = [0, 0, 1, 1, 2, 2, 2, 2];
 
@@ -167,7 +156,7 @@ fn put(bits: &mut Bits, (length, code): (u8, u8)) {
     bits.put(u32::from(length), u32::from(code));
 }
 
-/// Writes a 4x4 block whose levels are given in rows, `mask` telling those that are not zero; with
+/// Writes a 4x4 block whose levels are given in rows, `mask` telling in scan order which are not zero; with
 /// `first` 1, its DC is not among them. `nc` is the neighbours' mean number of levels. Yields how
 /// many levels there are.
 pub fn write_block(bits: &mut Bits, levels: &[i16; 16], mask: u16, first: u32, nc: u8) -> u8 {
@@ -178,12 +167,7 @@ pub fn write_block(bits: &mut Bits, levels: &[i16; 16], mask: u16, first: u32, n
         );
         return 0;
     }
-    let (mut left, mut scanned) = (mask, 0u32);
-    while left != 0 {
-        scanned |= 1 << SCANNED[left.trailing_zeros() as usize];
-        left &= left - 1;
-    }
-    let runs = Runs::new(scanned >> first, |at| levels[ZIGZAG[(at + first as usize) & 15]]);
+    let runs = Runs::new(u32::from(mask) >> first, |at| levels[ZIGZAG[(at + first as usize) & 15]]);
     let (count, ones) = (runs.count, runs.trailing_ones());
     put(
         bits,
@@ -210,8 +194,7 @@ pub fn write_chroma_dc(bits: &mut Bits, levels: &[i16; 4]) {
     }
 }
 
-/// The levels behind the trailing ones (9.2.2.1). Quantisers of 12 and more keep levels below what
-/// a prefix of 15 can tell, the longest that this profile allows.
+/// The levels behind the trailing ones (9.2.2.1), none of them larger than a prefix of 15 can tell.
 fn write_levels(bits: &mut Bits, levels: &[i16], count: usize, ones: usize) {
     let mut suffix = u32::from(count > 10 && ones < 3);
     for (index, &level) in levels.iter().enumerate() {
@@ -231,7 +214,7 @@ fn write_levels(bits: &mut Bits, levels: &[i16], count: usize, ones: usize) {
         } else {
             let base = if suffix == 0 { 30 } else { 15 << suffix };
             bits.put(16, 1);
-            bits.put(12, (code - base).min(4095));
+            bits.put(12, code - base);
         }
         suffix = suffix.max(1);
         if magnitude > 3 << (suffix - 1) && suffix < 6 {

@@ -1,7 +1,8 @@
 //! Macroblock after macroblock: how each one is predicted, and what of it is written.
 
+use super::bits::{Bits, Mark};
 use super::grid::{Known, SKIPPED};
-use super::macroblock;
+use super::macroblock::{self, Counts};
 use super::planes::Source;
 use super::predict::{self, IntraMode, Search, Vector};
 use super::{Output, Screen, Steps};
@@ -22,6 +23,10 @@ const INTER_PATTERN: [u8; 48] = {
     table
 };
 
+/// A macroblock may take 3200 bits (A.3.1, and 128 more than its samples take): what the standard
+/// asks for, less the few bits in front of the residual that are not counted here.
+const MOST_BITS: usize = 3100;
+
 impl Screen {
     pub(super) fn code_idr(&mut self, picture: &Picture, steps: &Steps, output: &mut Output) {
         for row in 0..self.grid.rows {
@@ -33,10 +38,14 @@ impl Screen {
         }
         self.stale.fill(true);
         self.habits.fill(Vector::default());
+        self.scroll.clear();
     }
 
     pub(super) fn code_inter(&mut self, picture: &Picture, steps: &Steps, output: &mut Output) {
         output.run = 0;
+        if !self.rate.is_hurried() {
+            self.scroll.look(picture, &self.damaged, self.grid.columns);
+        }
         for row in 0..self.grid.rows {
             for column in 0..self.grid.columns {
                 let index = row * self.grid.columns + column;
@@ -100,7 +109,12 @@ impl Screen {
         if residual.is_empty() && vector == self.grid.skip_vector(column, row) {
             output.run += 1;
         } else {
+            let (mark, run) = (output.bits.mark(), output.run);
+            let start = output.bits.len();
             self.write_inter((column, row), vector, output);
+            if output.bits.len() - start > MOST_BITS {
+                self.give_up(source, (column, row), (mark, run), output);
+            }
         }
     }
 
@@ -119,8 +133,9 @@ impl Screen {
         let (left, above, right) = self.grid.neighbours(column, row);
         search.try_vector(Vector::default());
         let around = [left, above, right].map(|known| known.and_then(|known| known.vector));
-        let mut tried = [Vector::default(); 6];
-        let candidates = around.into_iter().flatten().chain([predicted, self.habits[index]]);
+        let mut tried = [Vector::default(); 7];
+        let guesses = [self.scroll.vector(column), predicted, self.habits[index]];
+        let candidates = around.into_iter().flatten().chain(guesses);
         for (n, vector) in candidates.enumerate() {
             if !tried[..=n].contains(&vector) {
                 search.try_vector(vector);
@@ -156,6 +171,7 @@ impl Screen {
             let chroma = (&source.uv[plane], &prediction);
             macroblock::chroma(plane, chroma, &steps.intra_chroma, residual, out, half);
         }
+        let begun = bits.mark();
         // mb_type of Intra_16x16 (table 7-11).
         let kind = 1
             + mode as u32
@@ -165,7 +181,45 @@ impl Screen {
         bits.ue(0); // intra_chroma_pred_mode: DC
         bits.se(0); // mb_qp_delta
         let mut counts = [0; 24];
+        let start = bits.len();
         residual.write(bits, self.grid.counts_around(column, row), &mut counts);
+        if bits.len() - start > MOST_BITS {
+            bits.rewind(begun);
+            counts = self.code_samples(source, (column, row), first_type, bits);
+        }
+        self.grid.known[row * self.grid.columns + column] = Known { vector: None, counts };
+    }
+
+    /// Writes the samples themselves: I_PCM.
+    fn code_samples(
+        &mut self,
+        source: &Source,
+        (column, row): (usize, usize),
+        first_type: u32,
+        bits: &mut Bits,
+    ) -> Counts {
+        bits.ue(first_type + 25);
+        bits.aligned(source.y.as_flattened());
+        self.next.y.put(column * 16, row * 16, &source.y);
+        for (plane, samples) in self.next.uv.iter_mut().zip(&source.uv) {
+            bits.aligned(samples.as_flattened());
+            plane.put(column * 8, row * 8, samples);
+        }
+        // What its neighbours have to assume (9.2.1).
+        [16; 24]
+    }
+
+    /// Codes a damaged macroblock without a prediction: I_PCM.
+    fn give_up(
+        &mut self,
+        source: &Source,
+        (column, row): (usize, usize),
+        begun: (Mark, u32),
+        output: &mut Output,
+    ) {
+        output.bits.rewind(begun.0);
+        output.bits.ue(begun.1);
+        let counts = self.code_samples(source, (column, row), 5, &mut output.bits);
         self.grid.known[row * self.grid.columns + column] = Known { vector: None, counts };
     }
 

@@ -3,7 +3,8 @@
 use super::bits::Bits;
 use super::cavlc::{write_block, write_chroma_dc};
 use super::planes::Plane;
-use super::transform::{Block, Quantiser, forward, inverse};
+use super::transform::{Block, MATTERS, Quantiser, forward, inverse};
+use crate::sys::simd;
 
 /// Positions of the 16 luma blocks in the order of the bitstream, in blocks (figure 6-10).
 pub const LUMA_ORDER: [(usize, usize); 16] = [
@@ -70,6 +71,12 @@ pub struct Residual {
     chroma_ac_coded: bool,
 }
 
+/// Weights below which the levels of a quarter of a macroblock, or of all of it, are not sent.
+const LEAST_OF_QUARTER: u32 = 4;
+const LEAST_OF_ALL: u32 = 6;
+/// The same for the AC levels of a chroma plane.
+const LEAST_OF_CHROMA: u32 = 7;
+
 /// Codes the luma of an inter macroblock: `prediction` becomes the reconstruction in `out`.
 pub fn inter_luma(
     (source, prediction): (&[[u8; 16]; 16], &[[u8; 16]; 16]),
@@ -79,15 +86,39 @@ pub fn inter_luma(
     (x, y): (usize, usize),
 ) {
     let difference = Difference::new(source, prediction);
-    let mut frame = *prediction;
+    if difference.is_dead(quantiser.dead) {
+        out.put(x, y, prediction);
+        return;
+    }
+    let mut weights = [0; 4];
     for (index, &(bx, by)) in LUMA_ORDER.iter().enumerate() {
         let Some(block) = difference.block(bx, by, quantiser.dead) else { continue };
         let block = quantiser.quantise(&forward(&block));
         if block.mask != 0 {
+            weights[index / 4] += block.weight();
             residual.luma[index] = block;
             residual.luma_coded |= 1 << index;
-            add(&mut frame, bx * 4, by * 4, &inverse(&quantiser.restore(&block.levels)));
         }
+    }
+    // What weighs so little in a quarter, or in all of it, is left to the next frame.
+    let least = match weights.iter().sum::<u32>() {
+        _ if !quantiser.thrifty => 0,
+        ..LEAST_OF_ALL => MATTERS,
+        _ => LEAST_OF_QUARTER,
+    };
+    for (quarter, weight) in weights.into_iter().enumerate() {
+        if weight < least {
+            residual.luma_coded &= !(15 << (4 * quarter));
+        }
+    }
+    let mut frame = *prediction;
+    let mut left = residual.luma_coded;
+    while left != 0 {
+        let index = left.trailing_zeros() as usize;
+        let (bx, by) = LUMA_ORDER[index];
+        let levels = &residual.luma[index].levels;
+        add(&mut frame, bx * 4, by * 4, &inverse(&quantiser.restore(levels)));
+        left &= left - 1;
     }
     out.put(x, y, &frame);
 }
@@ -139,7 +170,7 @@ pub fn chroma(
 ) {
     let difference = Difference::new(source, prediction);
     // Neither a level of any block nor one of their DC coefficients can come of so little.
-    if difference.total() <= quantiser.dead {
+    if difference.is_dead(quantiser.dead) && difference.total() <= quantiser.dead_dc {
         out.put(x, y, prediction);
         return;
     }
@@ -155,8 +186,11 @@ pub fn chroma(
         let mut coefficients = forward(&block);
         dc[index] = std::mem::take(&mut coefficients[0]).into();
         blocks[index] = quantiser.quantise(&coefficients);
-        residual.chroma_ac_coded |= blocks[index].mask != 0;
     }
+    if quantiser.thrifty && blocks.iter().map(Block::weight).sum::<u32>() < LEAST_OF_CHROMA {
+        blocks.iter_mut().for_each(|block| block.mask = 0);
+    }
+    residual.chroma_ac_coded |= blocks.iter().any(|block| block.mask != 0);
     residual.chroma_dc[plane] = quantiser.quantise_chroma_dc(&dc);
     residual.chroma_dc_coded |= residual.chroma_dc[plane] != [0; 4];
     let dc = quantiser.restore_chroma_dc(&residual.chroma_dc[plane]);
@@ -190,56 +224,57 @@ fn add_block<const N: usize>(
     }
 }
 
-/// Source minus prediction of `N` by `N` samples, and the sum of its magnitudes for each 4x4 block.
-/// Whole rows at a time, which is what vector instructions are for; most blocks of a screen turn
-/// out to be nothing.
-struct Difference<const N: usize> {
-    rows: [[i16; N]; N],
-    sums: [[u16; N]; N],
+/// Source and prediction of `N` by `N` samples, and the sum of absolute differences of each 4x4
+/// block. Most blocks of a screen turn out to be nothing; only of the others the differences
+/// themselves are of interest.
+struct Difference<'a, const N: usize> {
+    source: &'a [[u8; N]; N],
+    prediction: &'a [[u8; N]; N],
+    /// In rows of four blocks for luma, of two for chroma.
+    sums: [u32; 16],
 }
 
-impl<const N: usize> Difference<N> {
-    #[inline]
-    fn new(source: &[[u8; N]; N], prediction: &[[u8; N]; N]) -> Self {
-        let mut rows = [[0; N]; N];
-        let mut sums = [[0; N]; N];
-        for y in 0..N {
-            for x in 0..N {
-                let (a, b) = (source[y][x], prediction[y][x]);
-                rows[y][x] = i16::from(a) - i16::from(b);
-                // One row of sums for four of samples, still to be added up across.
-                sums[y / 4][x] += u16::from(a.abs_diff(b));
-            }
-        }
-        Self { rows, sums }
+impl<'a, const N: usize> Difference<'a, N> {
+    #[inline(always)]
+    fn new(source: &'a [[u8; N]; N], prediction: &'a [[u8; N]; N]) -> Self {
+        Self { source, prediction, sums: simd::block_sums(source, prediction) }
     }
 
     /// The sum of all magnitudes.
-    #[inline]
+    #[inline(always)]
     fn total(&self) -> u32 {
-        self.sums[..N / 4].iter().flatten().map(|&sum| u32::from(sum)).sum()
+        self.sums[..N * N / 16].iter().sum()
+    }
+
+    /// Whether each block adds up to no more than `dead`.
+    #[inline(always)]
+    fn is_dead(&self, dead: u32) -> bool {
+        self.sums[..N * N / 16].iter().all(|&sum| sum <= dead)
     }
 
     /// The DC coefficient of a block: the plain sum.
-    #[inline]
+    #[inline(always)]
     fn dc(&self, bx: usize, by: usize) -> i32 {
-        let rows = &self.rows[by * 4..by * 4 + 4];
-        rows.iter().flat_map(|row| &row[bx * 4..bx * 4 + 4]).map(|&value| i32::from(value)).sum()
+        self.values(bx, by).iter().map(|&value| i32::from(value)).sum()
     }
 
     /// A 4x4 block by its position in blocks; `None` if it adds up to no more than `dead`.
-    #[inline]
+    #[inline(always)]
     fn block(&self, bx: usize, by: usize, dead: u32) -> Option<[i16; 16]> {
-        let sum: u16 = self.sums[by][bx * 4..bx * 4 + 4].iter().sum();
-        if u32::from(sum) <= dead {
-            return None;
-        }
+        (self.sums[by * (N / 4) + bx] > dead).then(|| self.values(bx, by))
+    }
+
+    #[inline(always)]
+    fn values(&self, bx: usize, by: usize) -> [i16; 16] {
         let mut block = [0; 16];
         for row in 0..4 {
-            block[row * 4..row * 4 + 4]
-                .copy_from_slice(&self.rows[by * 4 + row][bx * 4..bx * 4 + 4]);
+            let (source, prediction) = (&self.source[by * 4 + row], &self.prediction[by * 4 + row]);
+            for column in 0..4 {
+                let at = bx * 4 + column;
+                block[row * 4 + column] = i16::from(source[at]) - i16::from(prediction[at]);
+            }
         }
-        Some(block)
+        block
     }
 }
 

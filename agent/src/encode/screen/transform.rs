@@ -4,6 +4,7 @@
 //! Blocks are 16 values in rows. Forward and back are exact integer arithmetic: what the decoder
 //! will reconstruct is known to the bit.
 
+use super::rate::REFINED;
 use crate::sys::simd;
 
 /// Scan order of a 4x4 block's coefficients (figure 6-6).
@@ -30,21 +31,73 @@ const CLASS: [usize; 16] = [0, 2, 0, 2, 2, 1, 2, 1, 0, 2, 0, 2, 2, 1, 2, 1];
 const CHROMA: [u8; 22] =
     [29, 30, 31, 32, 32, 33, 34, 34, 35, 35, 36, 36, 37, 37, 37, 38, 38, 38, 39, 39, 39, 39];
 
+/// Where a coefficient, numbered in rows, comes in scan order.
+const SCANNED: [u8; 16] = {
+    let mut table = [0; 16];
+    let mut at = 0;
+    while at < 16 {
+        table[ZIGZAG[at]] = at as u8;
+        at += 1;
+    }
+    table
+};
+
 /// The levels of a 4x4 block in rows, and which of them are not zero.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Block {
     /// The levels.
     pub levels: [i16; 16],
-    /// Bit n: the n-th level, in rows, is not zero.
+    /// Bit n: the n-th level in scan order is not zero.
     pub mask: u16,
+    /// Some level is larger than one.
+    big: bool,
 }
 
 impl Block {
     /// Counts them.
+    #[inline(always)]
     pub fn new(levels: [i16; 16]) -> Self {
-        Self { levels, mask: simd::nonzero(&levels) }
+        let (mut left, mut mask, mut big) = (simd::nonzero(&levels), 0, 0);
+        while left != 0 {
+            let at = left.trailing_zeros() as usize;
+            mask |= 1 << SCANNED[at];
+            big |= levels[at].unsigned_abs() >> 1;
+            left &= left - 1;
+        }
+        Self { levels, mask, big: big != 0 }
+    }
+
+    /// How much these levels matter, or [`MATTERS`] and more: a lone one far up costs more bits
+    /// than its absence is seen.
+    #[inline(always)]
+    pub fn weight(&self) -> u32 {
+        if self.big {
+            return MATTERS;
+        }
+        let (mut left, mut next, mut weight) = (self.mask, 0, 0);
+        while left != 0 {
+            let at = left.trailing_zeros();
+            // By the number of zeros in front of it.
+            weight += match at - next {
+                0 => 3,
+                1 | 2 => 2,
+                3..6 => 1,
+                _ => 0,
+            };
+            next = at + 1;
+            left &= left - 1;
+        }
+        weight
     }
 }
+
+/// A weight that always matters.
+pub const MATTERS: u32 = 9;
+
+/// Finer quantisers than this are not offered: their levels overflow what Baseline can tell.
+pub const FINEST_QP: u8 = 10;
+/// The longest `level_prefix` of this profile, 15, tells no larger levels (9.2.2.1).
+const LARGEST_LEVEL: i32 = 2063;
 
 /// All constants of one quantiser.
 #[derive(Debug, Clone)]
@@ -58,10 +111,14 @@ pub struct Quantiser {
     step: u32,
     /// A 4x4 block whose absolute differences sum up to no more quantises to nothing.
     pub dead: u32,
+    /// Levels of little weight are left out: the picture moves, or is not that fine anyway.
+    pub thrifty: bool,
+    /// An 8x8 chroma block whose absolute differences sum up to no more has no DC levels.
+    pub dead_dc: u32,
 }
 
 impl Quantiser {
-    /// For luma quantiser `qp`, 12 to 51.
+    /// For luma quantiser `qp`, [`FINEST_QP`] to 51.
     pub fn luma(qp: u8, intra: bool) -> Self {
         let (step, class) = (u32::from(qp / 6), usize::from(qp % 6));
         let shift = 15 + step;
@@ -76,6 +133,9 @@ impl Quantiser {
             offset,
             step,
             dead: dead as u32,
+            thrifty: qp > REFINED,
+            // Their transform only adds; one bit more is shifted out than for a level.
+            dead_dc: (((2 << shift) - 2 * offset - 1) / FACTOR[class][0]) as u32,
         }
     }
 
@@ -88,6 +148,7 @@ impl Quantiser {
     fn dc_level(&self, value: i32) -> i16 {
         let factor = i32::from(self.factor[0]);
         let magnitude = (value.abs() * factor + (self.offset << 1)) >> (self.shift + 1);
+        let magnitude = magnitude.min(LARGEST_LEVEL);
         (if value < 0 { -magnitude } else { magnitude }) as i16
     }
 
@@ -106,7 +167,7 @@ impl Quantiser {
             let sign = value >> 15;
             levels[i] = (magnitude ^ sign) - sign;
         }
-        Block { levels, mask: simd::nonzero(&levels) }
+        Block::new(levels)
     }
 
     /// Coefficients of levels, in rows (8.5.12.1). Whatever a conforming stream carries stays
@@ -125,10 +186,13 @@ impl Quantiser {
         hadamard(dc).map(|value| self.dc_level(value >> 1))
     }
 
-    /// And back (8.5.10); quantisers of 12 and more only.
+    /// And back (8.5.10).
     pub fn restore_luma_dc(&self, levels: &[i16; 16]) -> [i32; 16] {
         let scale = i32::from(self.scale[0]) >> self.step;
-        hadamard(&levels.map(i32::from)).map(|value| (value * scale) << (self.step - 2))
+        hadamard(&levels.map(i32::from)).map(|value| match self.step {
+            0 | 1 => (value * scale + 1) >> 1,
+            step => (value * scale) << (step - 2),
+        })
     }
 
     /// Levels of the four DC coefficients of a chroma plane.
@@ -228,7 +292,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_residual_survives_within_its_step(block in prop::array::uniform16(-255i16..=255), qp in 12u8..=51) {
+        fn a_residual_survives_within_its_step(block in prop::array::uniform16(-255i16..=255), qp in FINEST_QP..=51) {
             let quantiser = Quantiser::luma(qp, true);
             let back = inverse(&quantiser.restore(&quantiser.quantise(&forward(&block)).levels));
             let step = 0.625 * 2f64.powf(f64::from(qp) / 6.0);
@@ -238,11 +302,15 @@ mod tests {
         }
 
         #[test]
-        fn a_dead_block_is_really_dead(block in prop::array::uniform16(-6i16..=6), qp in 12u8..=51) {
+        fn a_dead_block_is_really_dead(block in prop::array::uniform16(-6i16..=6), qp in FINEST_QP..=51) {
             let quantiser = Quantiser::luma(qp, false);
             let sum: u32 = block.iter().map(|v| u32::from(v.unsigned_abs())).sum();
             let mask = quantiser.quantise(&forward(&block)).mask;
             prop_assert!(mask == 0 || sum > quantiser.dead);
+            let dc = [block[0], block[5], block[10], block[15]].map(i32::from).map(|dc| dc * 9);
+            let sum: u32 = dc.iter().map(|dc| dc.unsigned_abs()).sum();
+            let levels = quantiser.quantise_chroma_dc(&dc);
+            prop_assert!(levels == [0; 4] || sum > quantiser.dead_dc);
         }
     }
 }
