@@ -34,6 +34,7 @@ run: setup-run image ## boots the guest, relays its screen, says how to watch
 test: setup-test image ## unit tests, then machine tests in real guests
 	@echo "test [1/4] unit tests, and every fuzz target briefly"
 	cargo test --release --locked --workspace --exclude transom-tests
+	cargo run --release --locked -p transom-fuzz --bin conformance 2000
 	@echo "test [2/4] every benchmark, once"
 	$(MAKE) --no-print-directory bench-once
 	@echo "test [3/4] kernel and helpers of the fast test guests"
@@ -72,6 +73,23 @@ figures: setup-test image ## docs/performance.md anew; PARTS= emulated moving la
 	tests/peer/build
 	cargo build --release --locked -p transom-tests
 	target/release/figures $(PARTS)
+
+.PHONY: conformance
+conformance: setup-run ## 100 000 random screens, coded and decoded: bit-exact under ffmpeg?
+	cargo build --release --locked -p transom-fuzz --bin conformance
+	target/release/conformance 100000
+
+.PHONY: corpus
+corpus: setup-test image ## records what a guest's screen shows, for `make contest`
+	tests/uml/build-kernel
+	tests/corpus/build
+	cargo build --release --locked -p transom-tests
+	target/release/corpus
+
+.PHONY: contest
+contest: setup-test ## the encoder against x264 and OpenH264, on the corpus
+	cargo build --release --locked -p transom-tests --bin contest
+	target/release/contest
 
 .PHONY: fuzz
 fuzz: setup-build ## every fuzz target for SECONDS_TO_FUZZ (60) seconds

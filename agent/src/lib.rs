@@ -14,6 +14,7 @@
 
 pub mod capture;
 pub mod clock;
+pub mod convert;
 pub mod damage;
 pub mod diag;
 pub mod encode;

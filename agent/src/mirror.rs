@@ -57,7 +57,7 @@ pub struct Mirror {
 impl Mirror {
     /// An empty copy of a picture of this shape.
     pub fn new(format: PixelFormat, width: u32, height: u32) -> Self {
-        let bytes = vec![0; width as usize * (height as usize + 1) * format.bytes()];
+        let bytes = vec![0; width as usize * height as usize * format.bytes()];
         let changed = vec![false; width.div_ceil(TILE) as usize];
         Self { format, width, height, bytes, fresh: true, changed }
     }
@@ -72,8 +72,7 @@ impl Mirror {
         self.format
     }
 
-    /// The copy itself, with one more row behind the last, and the bytes in each of its rows: a
-    /// rectangle's rows can be taken as whole pitches anywhere.
+    /// The copy itself, and the bytes in each of its rows.
     pub fn bytes(&self) -> (&[u8], usize) {
         (&self.bytes, self.pitch())
     }
@@ -98,33 +97,21 @@ impl Mirror {
         let tile_bytes = TILE as usize * self.format.bytes();
         for top in (0..self.height).step_by(TILE as usize) {
             let rows = TILE.min(self.height - top);
-            let mut any = false;
+            self.changed.fill(self.fresh);
+            let mut any = self.fresh;
             for row in top as usize..(top + rows) as usize {
                 let new = &source[row * pitch..][..row_bytes];
                 let old = &mut self.bytes[row * row_bytes..][..row_bytes];
-                if self.fresh {
-                    old.copy_from_slice(new);
-                } else if new != old {
-                    any = true;
-                    for ((new, old), changed) in new
-                        .chunks(tile_bytes)
-                        .zip(old.chunks_mut(tile_bytes))
-                        .zip(&mut self.changed)
-                    {
-                        if new != old {
-                            old.copy_from_slice(new);
-                            *changed = true;
-                        }
-                    }
+                if !any && new == old {
+                    continue;
                 }
-            }
-            if self.fresh {
-                self.changed.fill(true);
-                any = true;
+                let tiles = new.chunks(tile_bytes).zip(old.chunks_mut(tile_bytes));
+                for ((new, old), changed) in tiles.zip(&mut self.changed) {
+                    any |= update_tile(new, old, changed);
+                }
             }
             if any {
                 damage.add_band(top, rows, &self.changed, (self.width, self.height));
-                self.changed.fill(false);
             }
         }
         self.fresh = false;
@@ -159,6 +146,23 @@ impl Mirror {
             }
         }
     }
+}
+
+/// Brings a row of a tile up to date; whether the tile has changed so far. In one that has, there is
+/// nothing left to compare.
+#[inline]
+fn update_tile(new: &[u8], old: &mut [u8], changed: &mut bool) -> bool {
+    // Of known length, so that neither comparing nor copying calls a function for so little.
+    if let (Some(new), Some(old)) = (new.first_chunk::<64>(), old.first_chunk_mut::<64>()) {
+        if *changed || new != old {
+            *old = *new;
+            *changed = true;
+        }
+    } else if *changed || new != old {
+        old.copy_from_slice(new);
+        *changed = true;
+    }
+    *changed
 }
 
 /// The upper eight bits of the three ten-bit channels, from the highest to the lowest.

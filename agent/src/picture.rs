@@ -2,12 +2,8 @@
 //!
 //! Only damage is converted; the rest stays from the frames before.
 
-use yuv::{
-    BufferStoreMut, YuvConversionMode, YuvPlanarImageMut, YuvRange, YuvStandardMatrix,
-    bgra_to_yuv420, rgba_to_yuv420,
-};
-
 use crate::capture::cursor::Cursor;
+use crate::convert::{Kernel, Order, Planes};
 use crate::damage::{Damage, Rect};
 use crate::mirror::{Mirror, PixelFormat};
 
@@ -21,6 +17,7 @@ pub struct Picture {
     height: u32,
     planes: [Vec<u8>; 3],
     scratch: Vec<u8>,
+    kernel: Kernel,
 }
 
 impl Picture {
@@ -28,10 +25,8 @@ impl Picture {
     pub fn new(scanout: (u32, u32)) -> Self {
         let (width, height) = (scanout.0 & !1, scanout.1 & !1);
         let luma = width as usize * height as usize;
-        // The row behind the last lets a rectangle's rows be whole strides (see `part`).
-        let (row, half) = (width as usize, width as usize / 2);
-        let planes = [vec![16; luma + row], vec![128; luma / 4 + half], vec![128; luma / 4 + half]];
-        Self { width, height, planes, scratch: Vec::new() }
+        let planes = [vec![16; luma], vec![128; luma / 4], vec![128; luma / 4]];
+        Self { width, height, planes, scratch: Vec::new(), kernel: Kernel::fastest() }
     }
 
     /// Columns and rows of the luma plane.
@@ -41,8 +36,7 @@ impl Picture {
 
     /// The planes; each is as wide as its stride.
     pub fn planes(&self) -> [&[u8]; 3] {
-        let luma = self.width as usize * self.height as usize;
-        [&self.planes[0][..luma], &self.planes[1][..luma / 4], &self.planes[2][..luma / 4]]
+        self.planes.each_ref().map(Vec::as_slice)
     }
 
     /// Bytes from one row to the next, for each plane.
@@ -78,7 +72,8 @@ impl Picture {
         match mirror.format() {
             format @ (PixelFormat::Bgrx | PixelFormat::Rgbx) => {
                 let start = rect.y as usize * pitch + rect.x as usize * 4;
-                self.write(&bytes[start..], pitch, rect, format);
+                let order = if format == PixelFormat::Bgrx { Order::Bgrx } else { Order::Rgbx };
+                self.write(&bytes[start..], pitch, rect, order);
             }
             _ => {
                 let mut strip = std::mem::take(&mut self.scratch);
@@ -94,41 +89,28 @@ impl Picture {
     }
 
     fn write_bgrx(&mut self, pixels: &[u8], rect: Rect) {
-        self.write(pixels, rect.width as usize * 4, rect, PixelFormat::Bgrx);
+        self.write(pixels, rect.width as usize * 4, rect, Order::Bgrx);
     }
 
-    fn write(&mut self, pixels: &[u8], pitch: usize, rect: Rect, format: PixelFormat) {
+    fn write(&mut self, pixels: &[u8], pitch: usize, rect: Rect, order: Order) {
         let [luma, chroma, _] = self.strides();
-        let (x, y, rows) = (rect.x as usize, rect.y as usize, rect.height as usize);
         let [y_plane, u_plane, v_plane] = &mut self.planes;
-        let halved = y / 2 * chroma + x / 2;
-        let mut target = YuvPlanarImageMut {
-            y_plane: part(y_plane, y * luma + x, rows, luma),
-            y_stride: luma as u32,
-            u_plane: part(u_plane, halved, rows / 2, chroma),
-            u_stride: chroma as u32,
-            v_plane: part(v_plane, halved, rows / 2, chroma),
-            v_stride: chroma as u32,
-            width: rect.width,
-            height: rect.height,
-        };
-        let convert = if format == PixelFormat::Rgbx { rgba_to_yuv420 } else { bgra_to_yuv420 };
-        convert(
-            &mut target,
-            &pixels[..pitch * rows],
-            pitch as u32,
-            YuvRange::Limited,
-            YuvStandardMatrix::Bt709,
-            YuvConversionMode::Balanced,
-        )
-        .expect("rectangles are even, inside the picture, and strides are those of the planes");
+        let (x, columns) = (rect.x as usize, rect.width as usize);
+        let top = rect.y as usize;
+        let pairs = pixels.chunks(pitch * 2).take(rect.height as usize / 2);
+        for (pair, row) in pairs.zip((top..).step_by(2)) {
+            let (above, below) = pair.split_at(pitch);
+            let (y0, y1) = y_plane[row * luma..].split_at_mut(luma);
+            let halved = row / 2 * chroma + x / 2;
+            let planes = Planes {
+                y: [y0, y1].map(|y| &mut y[x..x + columns]),
+                u: &mut u_plane[halved..halved + columns / 2],
+                v: &mut v_plane[halved..halved + columns / 2],
+            };
+            let rows = [above, below].map(|row| &row[..columns * 4]);
+            self.kernel.convert(order, rows, planes);
+        }
     }
-}
-
-/// The bytes of a plane from `start` on, `rows` whole strides of them: the converter takes rows in
-/// pairs and leaves out a pair that is cut short.
-fn part(plane: &mut [u8], start: usize, rows: usize, stride: usize) -> BufferStoreMut<'_, u8> {
-    BufferStoreMut::Borrowed(&mut plane[start..start + rows * stride])
 }
 
 #[cfg(test)]

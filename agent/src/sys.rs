@@ -11,6 +11,7 @@ pub mod openh264_decoder;
 pub mod pair;
 pub mod process;
 pub mod shared;
+pub mod simd;
 pub mod terminal;
 pub mod uinput;
 pub mod va;

@@ -24,6 +24,7 @@
 
 mod browser;
 pub mod card;
+pub mod corpus;
 mod guest;
 mod host;
 mod picture;

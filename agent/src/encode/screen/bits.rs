@@ -9,6 +9,14 @@ pub struct Bits {
     held: u32,
 }
 
+/// A place in the bits.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    bytes: usize,
+    hold: u64,
+    held: u32,
+}
+
 impl Bits {
     /// Starts over and keeps the memory.
     pub fn clear(&mut self) {
@@ -44,6 +52,25 @@ impl Bits {
     #[inline]
     pub fn se(&mut self, value: i32) {
         self.ue(if value > 0 { 2 * value as u32 - 1 } else { 2 * value.unsigned_abs() });
+    }
+
+    /// Where writing stands, for [`Bits::rewind`].
+    pub fn mark(&self) -> Mark {
+        Mark { bytes: self.bytes.len(), hold: self.hold, held: self.held }
+    }
+
+    /// Forgets everything written since `mark`.
+    pub fn rewind(&mut self, mark: Mark) {
+        self.bytes.truncate(mark.bytes);
+        (self.hold, self.held) = (mark.hold, mark.held);
+    }
+
+    /// Zeros up to the next byte, and then whole bytes (`pcm_alignment_zero_bit` and what follows).
+    pub fn aligned(&mut self, samples: &[u8]) {
+        self.put(self.len().wrapping_neg() as u32 % 8, 0);
+        for &sample in samples {
+            self.put(8, u32::from(sample));
+        }
     }
 
     /// Bits written so far.

@@ -1,15 +1,10 @@
 //! Context-adaptive variable-length codes of transform coefficients (ITU-T H.264, 9.2).
 
 use super::bits::Bits;
+use super::transform::ZIGZAG;
 
-/// Where the number of coefficients in a block's neighbours leads (table 9-5, columns).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Context {
-    /// By `nC`, the neighbours' mean.
-    Neighbours(u8),
-    /// The four DC coefficients of a chroma plane (`nC` = −1).
-    ChromaDc,
-}
+/// Which column of table 9-5 goes with a number of levels in the neighbours.
+const TOKEN_TABLE: [u8; 8] = [0, 0, 1, 1, 2, 2, 2, 2];
 
 /// Length and bits of `coeff_token`, `[column][coefficients][trailing ones]` (table 9-5).
 type Token = [[(u8, u8); 4]; 17];
@@ -101,66 +96,105 @@ static RUN: [&[(u8, u8)]; 7] = [
     &[(3,7),(3,6),(3,5),(3,4),(3,3),(3,2),(3,1),(4,1),(5,1),(6,1),(7,1),(8,1),(9,1),(10,1),(11,1)],
 ];
 
-/// Writes one block of coefficients, given in scan order; 4, 15 or 16 of them. Yields how many
-/// are not zero.
-pub fn write_block(bits: &mut Bits, coefficients: &[i16], context: Context) -> u8 {
-    // From the highest frequency down: levels, and the zeros in front of each.
-    let (mut levels, mut runs) = ([0i16; 16], [0u8; 16]);
-    let mut count = 0;
-    let mut zeros = 0u8;
-    for &level in coefficients.iter().rev() {
-        if level == 0 {
-            zeros += u8::from(count > 0);
-            if count > 0 {
-                runs[count - 1] += 1;
-            }
-        } else {
-            levels[count] = level;
+/// Levels that are not zero, from the highest frequency down, and the zeros in front of each.
+struct Runs {
+    levels: [i16; 16],
+    runs: [u8; 16],
+    count: usize,
+    /// Zeros below the highest frequency that has a level.
+    zeros: u8,
+}
+
+impl Runs {
+    /// Of levels at the positions of `mask`; `level` tells them by position.
+    #[inline(always)]
+    fn new(mut mask: u32, level: impl Fn(usize) -> i16) -> Self {
+        let (mut levels, mut runs) = ([0i16; 16], [0u8; 16]);
+        let (mut count, mut zeros) = (0, 0);
+        while mask != 0 {
+            let at = 31 - mask.leading_zeros();
+            mask ^= 1 << at;
+            let below = 32 - mask.leading_zeros();
+            let run = (at - below) as u8;
+            levels[count] = level(at as usize);
+            runs[count] = run;
+            zeros += run;
             count += 1;
         }
+        Self { levels, runs, count, zeros }
     }
-    let levels = &levels[..count];
-    let ones = levels.iter().take(3).take_while(|level| level.unsigned_abs() == 1).count();
-    let (length, code) = match context {
-        Context::ChromaDc => TOKEN_CHROMA_DC[count][ones],
-        Context::Neighbours(0 | 1) => TOKEN[0][count][ones],
-        Context::Neighbours(2 | 3) => TOKEN[1][count][ones],
-        Context::Neighbours(4..8) => TOKEN[2][count][ones],
-        // A fixed length: coefficients − 1 and trailing ones, with 3 for none at all.
-        Context::Neighbours(_) if count == 0 => (6, 3),
-        Context::Neighbours(_) => (6, ((count - 1) * 4 + ones) as u8),
-    };
+
+    fn trailing_ones(&self) -> usize {
+        let first = self.levels[..self.count.min(3)].iter();
+        first.take_while(|level| level.unsigned_abs() == 1).count()
+    }
+
+    /// Everything behind `coeff_token`. `zeros_table`: `total_zeros` for this number of levels,
+    /// where there can be any.
+    fn write(&self, bits: &mut Bits, ones: usize, zeros_table: Option<&[(u8, u8)]>) {
+        let levels = &self.levels[..self.count];
+        for &level in &levels[..ones] {
+            bits.put(1, u32::from(level < 0));
+        }
+        write_levels(bits, &levels[ones..], self.count, ones);
+        if let Some(table) = zeros_table {
+            put(bits, table[usize::from(self.zeros)]);
+        }
+        let mut left = self.zeros;
+        for &run in &self.runs[..self.count - 1] {
+            if left == 0 {
+                break;
+            }
+            put(bits, RUN[usize::from(left.min(7)) - 1][usize::from(run)]);
+            left -= run;
+        }
+    }
+}
+
+#[inline]
+fn put(bits: &mut Bits, (length, code): (u8, u8)) {
     bits.put(u32::from(length), u32::from(code));
-    if count == 0 {
+}
+
+/// Writes a 4x4 block whose levels are given in rows, `mask` telling in scan order which are not zero; with
+/// `first` 1, its DC is not among them. `nc` is the neighbours' mean number of levels. Yields how
+/// many levels there are.
+pub fn write_block(bits: &mut Bits, levels: &[i16; 16], mask: u16, first: u32, nc: u8) -> u8 {
+    if mask == 0 {
+        put(
+            bits,
+            if nc < 8 { TOKEN[usize::from(TOKEN_TABLE[usize::from(nc)])][0][0] } else { (6, 3) },
+        );
         return 0;
     }
-    for &level in &levels[..ones] {
-        bits.put(1, u32::from(level < 0));
-    }
-    write_levels(bits, &levels[ones..], count, ones);
-    if count < coefficients.len() {
-        let table = match context {
-            Context::ChromaDc => TOTAL_ZEROS_CHROMA_DC[count - 1],
-            // For 15 coefficients the same table serves: its last column cannot come up.
-            Context::Neighbours(_) => TOTAL_ZEROS[count - 1],
-        };
-        let (length, code) = table[usize::from(zeros)];
-        bits.put(u32::from(length), u32::from(code));
-    }
-    let mut left = zeros;
-    for &run in &runs[..count - 1] {
-        if left == 0 {
-            break;
-        }
-        let (length, code) = RUN[usize::from(left.min(7)) - 1][usize::from(run)];
-        bits.put(u32::from(length), u32::from(code));
-        left -= run;
-    }
+    let runs = Runs::new(u32::from(mask) >> first, |at| levels[ZIGZAG[(at + first as usize) & 15]]);
+    let (count, ones) = (runs.count, runs.trailing_ones());
+    put(
+        bits,
+        match nc {
+            0..8 => TOKEN[usize::from(TOKEN_TABLE[usize::from(nc)])][count][ones],
+            // A fixed length: levels − 1 and trailing ones.
+            _ => (6, ((count - 1) * 4 + ones) as u8),
+        },
+    );
+    // For 15 levels at most the same tables serve: their last columns cannot come up.
+    let full = count + first as usize == 16;
+    runs.write(bits, ones, (!full).then(|| TOTAL_ZEROS[count - 1]));
     count as u8
 }
 
-/// The levels behind the trailing ones (9.2.2.1). Quantisers of 12 and more keep levels below what
-/// a prefix of 15 can tell, the longest that this profile allows.
+/// Writes the four DC levels of a chroma plane (`nC` = −1).
+pub fn write_chroma_dc(bits: &mut Bits, levels: &[i16; 4]) {
+    let mask = levels.iter().rev().fold(0, |mask, &level| mask << 1 | u32::from(level != 0));
+    let runs = Runs::new(mask, |at| levels[at]);
+    let ones = runs.trailing_ones();
+    put(bits, TOKEN_CHROMA_DC[runs.count][ones]);
+    if runs.count > 0 {
+        runs.write(bits, ones, TOTAL_ZEROS_CHROMA_DC.get(runs.count - 1).copied());
+    }
+}
+
+/// The levels behind the trailing ones (9.2.2.1), none of them larger than a prefix of 15 can tell.
 fn write_levels(bits: &mut Bits, levels: &[i16], count: usize, ones: usize) {
     let mut suffix = u32::from(count > 10 && ones < 3);
     for (index, &level) in levels.iter().enumerate() {
@@ -180,7 +214,7 @@ fn write_levels(bits: &mut Bits, levels: &[i16], count: usize, ones: usize) {
         } else {
             let base = if suffix == 0 { 30 } else { 15 << suffix };
             bits.put(16, 1);
-            bits.put(12, (code - base).min(4095));
+            bits.put(12, code - base);
         }
         suffix = suffix.max(1);
         if magnitude > 3 << (suffix - 1) && suffix < 6 {
@@ -191,6 +225,7 @@ fn write_levels(bits: &mut Bits, levels: &[i16], count: usize, ones: usize) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::transform::Block;
     use super::*;
 
     /// Codes of one table must be told apart: no one begins with another (Kraft's sum and more).
@@ -219,10 +254,13 @@ mod tests {
     fn a_worked_example() {
         // Coefficients 0, 3, 0, 1, −1, −1, 0, 1, 0 … in scan order, nC = 0:
         // 0000100 (5 coefficients, 3 ones), 0 1 1, 1 (+1), 0010 (+3), 111, 10, 1, 1, 01 → see 9.2.
-        let mut block = [0i16; 16];
-        block[..8].copy_from_slice(&[0, 3, 0, 1, -1, -1, 0, 1]);
+        let mut levels = [0i16; 16];
+        for (at, level) in [0, 3, 0, 1, -1, -1, 0, 1].into_iter().enumerate() {
+            levels[ZIGZAG[at]] = level;
+        }
+        let block = Block::new(levels);
         let mut bits = Bits::default();
-        assert_eq!(write_block(&mut bits, &block, Context::Neighbours(0)), 5);
+        assert_eq!(write_block(&mut bits, &block.levels, block.mask, 0, 0), 5);
         let mut out = Vec::new();
         bits.finish(0, &mut out);
         assert_eq!(out[5..], [0b0000_1000, 0b1110_0101, 0b1110_1101, 0b1000_0000][..]);

@@ -17,7 +17,7 @@ const INITIAL_QP: i32 = 26;
 /// The lowest level that holds pictures of `macroblocks` at 60 frames a second: `level_idc`,
 /// macroblocks per second, macroblocks per frame (table A-1).
 fn level(macroblocks: u32) -> u8 {
-    const LEVELS: [(u8, u32, u32); 8] = [
+    const LEVELS: [(u8, u32, u32); 10] = [
         (30, 40_500, 1620),
         (31, 108_000, 3600),
         (32, 216_000, 5120),
@@ -26,6 +26,8 @@ fn level(macroblocks: u32) -> u8 {
         (50, 589_824, 22_080),
         (51, 983_040, 36_864),
         (52, 2_073_600, 36_864),
+        (60, 4_177_920, 139_264),
+        (61, 8_355_840, 139_264),
     ];
     let fits =
         |(_, rate, size): &&(u8, u32, u32)| *size >= macroblocks && *rate >= macroblocks * 60;

@@ -27,6 +27,8 @@ pub struct Rate {
     inter: f64,
     /// The finest quantiser for a change that this machine has time for.
     floor: u8,
+    /// The only quantiser, if there is one.
+    fixed: Option<u8>,
 }
 
 /// A factor of two in bits for every six steps of the quantiser.
@@ -68,6 +70,7 @@ impl Rate {
             idr: GUESS_IDR,
             inter: GUESS_INTER,
             floor: FINEST,
+            fixed: None,
         }
     }
 
@@ -76,9 +79,17 @@ impl Rate {
         self.bits_per_second = f64::from(bits_per_second);
     }
 
+    /// One quantiser for everything.
+    pub fn fix(&mut self, qp: u8) {
+        self.fixed = Some(qp);
+    }
+
     /// The quantiser for a frame of so many macroblocks at `time`, and how many of them fit: a
     /// refinement would rather be fine in parts than coarse again.
     pub fn plan(&mut self, time: Duration, purpose: Purpose, macroblocks: usize) -> (u8, usize) {
+        if let Some(qp) = self.fixed {
+            return (qp, macroblocks);
+        }
         let cap = self.bits_per_second * BUCKET.as_secs_f64();
         let passed = self.last.map_or(BUCKET, |last| time.saturating_sub(last));
         self.last = Some(time);
@@ -112,7 +123,7 @@ impl Rate {
 
     /// Coarseness alone does not make changes fast enough for this machine.
     pub fn is_hurried(&self) -> bool {
-        self.floor == HURRIED
+        self.fixed.is_none() && self.floor == HURRIED
     }
 
     /// What the frame has cost.

@@ -8,6 +8,7 @@ use transom_protocol::{BitRate, GuestTime};
 use super::*;
 use crate::capture::Frame;
 use crate::mirror::{Mirror, PixelFormat};
+use crate::picture::Picture;
 
 struct Rig {
     mirror: Mirror,
@@ -144,6 +145,25 @@ fn odd_and_small_sizes() {
             rig.step(&draw(width, height, step * 5, step, 9), step == 0);
         }
     }
+}
+
+#[test]
+fn the_largest_size_is_taken_and_rests_cheaply() {
+    let size = (8192, 4320);
+    let mut mirror = Mirror::new(PixelFormat::Bgrx, size.0, size.1);
+    let (mut picture, mut damage) = (Picture::new(size), Damage::default());
+    mirror.update(&vec![90; 8192 * 4320 * 4], 8192 * 4, &mut damage);
+    picture.update(&mirror, &damage, None);
+    let tuning = Tuning { bitrate: BitRate(0), fps: 60 };
+    let mut screen = Screen::new(size, tuning).expect("level 6 takes it");
+    let mut encode = |damage: &Damage, idr| {
+        let frame = Frame { picture: &picture, damage };
+        screen.encode(Request { frame, idr, time: GuestTime(0) }).expect("encodes").bytes
+    };
+    assert_eq!(encode(&damage, true)[7], 61, "level 6.1, at 60 frames a second");
+    let mut dot = Damage::default();
+    dot.add(crate::damage::Rect { x: 8000, y: 4300, width: 1, height: 1 });
+    assert!(encode(&dot, false).len() < 40);
 }
 
 proptest! {

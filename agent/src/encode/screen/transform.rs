@@ -4,6 +4,9 @@
 //! Blocks are 16 values in rows. Forward and back are exact integer arithmetic: what the decoder
 //! will reconstruct is known to the bit.
 
+use super::rate::REFINED;
+use crate::sys::simd;
+
 /// Scan order of a 4x4 block's coefficients (figure 6-6).
 pub const ZIGZAG: [usize; 16] = [0, 1, 4, 8, 5, 2, 3, 6, 9, 12, 13, 10, 7, 11, 14, 15];
 
@@ -28,11 +31,79 @@ const CLASS: [usize; 16] = [0, 2, 0, 2, 2, 1, 2, 1, 0, 2, 0, 2, 2, 1, 2, 1];
 const CHROMA: [u8; 22] =
     [29, 30, 31, 32, 32, 33, 34, 34, 35, 35, 36, 36, 37, 37, 37, 38, 38, 38, 39, 39, 39, 39];
 
+/// Where a coefficient, numbered in rows, comes in scan order.
+const SCANNED: [u8; 16] = {
+    let mut table = [0; 16];
+    let mut at = 0;
+    while at < 16 {
+        table[ZIGZAG[at]] = at as u8;
+        at += 1;
+    }
+    table
+};
+
+/// The levels of a 4x4 block in rows, and which of them are not zero.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Block {
+    /// The levels.
+    pub levels: [i16; 16],
+    /// Bit n: the n-th level in scan order is not zero.
+    pub mask: u16,
+    /// Some level is larger than one.
+    big: bool,
+}
+
+impl Block {
+    /// Counts them.
+    #[inline(always)]
+    pub fn new(levels: [i16; 16]) -> Self {
+        let (mut left, mut mask, mut big) = (simd::nonzero(&levels), 0, 0);
+        while left != 0 {
+            let at = left.trailing_zeros() as usize;
+            mask |= 1 << SCANNED[at];
+            big |= levels[at].unsigned_abs() >> 1;
+            left &= left - 1;
+        }
+        Self { levels, mask, big: big != 0 }
+    }
+
+    /// How much these levels matter, or [`MATTERS`] and more: a lone one far up costs more bits
+    /// than its absence is seen.
+    #[inline(always)]
+    pub fn weight(&self) -> u32 {
+        if self.big {
+            return MATTERS;
+        }
+        let (mut left, mut next, mut weight) = (self.mask, 0, 0);
+        while left != 0 {
+            let at = left.trailing_zeros();
+            // By the number of zeros in front of it.
+            weight += match at - next {
+                0 => 3,
+                1 | 2 => 2,
+                3..6 => 1,
+                _ => 0,
+            };
+            next = at + 1;
+            left &= left - 1;
+        }
+        weight
+    }
+}
+
+/// A weight that always matters.
+pub const MATTERS: u32 = 9;
+
+/// Finer quantisers than this are not offered: their levels overflow what Baseline can tell.
+pub const FINEST_QP: u8 = 10;
+/// The longest `level_prefix` of this profile, 15, tells no larger levels (9.2.2.1).
+const LARGEST_LEVEL: i32 = 2063;
+
 /// All constants of one quantiser.
 #[derive(Debug, Clone)]
 pub struct Quantiser {
     factor: [u16; 16],
-    scale: [i32; 16],
+    scale: [i16; 16],
     shift: u32,
     /// Rounding offset: a third of a step for intra, a sixth for inter, where a level that is
     /// left out is often made good by the next frame.
@@ -40,10 +111,14 @@ pub struct Quantiser {
     step: u32,
     /// A 4x4 block whose absolute differences sum up to no more quantises to nothing.
     pub dead: u32,
+    /// Levels of little weight are left out: the picture moves, or is not that fine anyway.
+    pub thrifty: bool,
+    /// An 8x8 chroma block whose absolute differences sum up to no more has no DC levels.
+    pub dead_dc: u32,
 }
 
 impl Quantiser {
-    /// For luma quantiser `qp`, 12 to 51.
+    /// For luma quantiser `qp`, [`FINEST_QP`] to 51.
     pub fn luma(qp: u8, intra: bool) -> Self {
         let (step, class) = (u32::from(qp / 6), usize::from(qp % 6));
         let shift = 15 + step;
@@ -53,11 +128,14 @@ impl Quantiser {
         let dead = ((1 << shift) - offset - 1) / (4 * FACTOR[class][1]);
         Self {
             factor: CLASS.map(|c| FACTOR[class][c] as u16),
-            scale: CLASS.map(|c| SCALE[class][c] << step),
+            scale: CLASS.map(|c| (SCALE[class][c] << step) as i16),
             shift,
             offset,
             step,
             dead: dead as u32,
+            thrifty: qp > REFINED,
+            // Their transform only adds; one bit more is shifted out than for a level.
+            dead_dc: (((2 << shift) - 2 * offset - 1) / FACTOR[class][0]) as u32,
         }
     }
 
@@ -70,34 +148,35 @@ impl Quantiser {
     fn dc_level(&self, value: i32) -> i16 {
         let factor = i32::from(self.factor[0]);
         let magnitude = (value.abs() * factor + (self.offset << 1)) >> (self.shift + 1);
+        let magnitude = magnitude.min(LARGEST_LEVEL);
         (if value < 0 { -magnitude } else { magnitude }) as i16
     }
 
-    /// Levels of all 16 coefficients, in rows; whether any is not zero.
+    /// Levels of all 16 coefficients, in rows.
     ///
     /// The product loses its lower 16 bits before the offset is added: a difference in rounding
     /// that is ours to choose, and eight lanes of 16 bits instead of four of 32.
-    #[inline]
-    pub fn quantise(&self, coefficients: &[i16; 16]) -> ([i16; 16], bool) {
+    #[inline(always)]
+    pub fn quantise(&self, coefficients: &[i16; 16]) -> Block {
         let (offset, shift) = ((self.offset >> 16) as u16, self.step - 1);
         let mut levels = [0; 16];
-        let mut any = 0;
         for i in 0..16 {
             let (value, factor) = (coefficients[i], self.factor[i]);
             let high = ((u32::from(value.unsigned_abs()) * u32::from(factor)) >> 16) as u16;
             let magnitude = ((high + offset) >> shift) as i16;
             let sign = value >> 15;
             levels[i] = (magnitude ^ sign) - sign;
-            any |= magnitude;
         }
-        (levels, any != 0)
+        Block::new(levels)
     }
 
-    /// Coefficients of levels, in rows (8.5.12.1).
-    pub fn restore(&self, levels: &[i16; 16]) -> [i32; 16] {
+    /// Coefficients of levels, in rows (8.5.12.1). Whatever a conforming stream carries stays
+    /// within 16 bits, here and in the transform.
+    #[inline(always)]
+    pub fn restore(&self, levels: &[i16; 16]) -> [i16; 16] {
         let mut coefficients = [0; 16];
         for i in 0..16 {
-            coefficients[i] = i32::from(levels[i]) * self.scale[i];
+            coefficients[i] = levels[i].wrapping_mul(self.scale[i]);
         }
         coefficients
     }
@@ -107,10 +186,13 @@ impl Quantiser {
         hadamard(dc).map(|value| self.dc_level(value >> 1))
     }
 
-    /// And back (8.5.10); quantisers of 12 and more only.
+    /// And back (8.5.10).
     pub fn restore_luma_dc(&self, levels: &[i16; 16]) -> [i32; 16] {
-        let scale = self.scale[0] >> self.step;
-        hadamard(&levels.map(i32::from)).map(|value| (value * scale) << (self.step - 2))
+        let scale = i32::from(self.scale[0]) >> self.step;
+        hadamard(&levels.map(i32::from)).map(|value| match self.step {
+            0 | 1 => (value * scale + 1) >> 1,
+            step => (value * scale) << (step - 2),
+        })
     }
 
     /// Levels of the four DC coefficients of a chroma plane.
@@ -120,18 +202,18 @@ impl Quantiser {
 
     /// And back (8.5.11).
     pub fn restore_chroma_dc(&self, levels: &[i16; 4]) -> [i32; 4] {
-        hadamard2(&levels.map(i32::from)).map(|value| (value * self.scale[0]) >> 1)
+        hadamard2(&levels.map(i32::from)).map(|value| (value * i32::from(self.scale[0])) >> 1)
     }
 }
 
 /// The forward transform. Differences of samples stay within 16 bits.
-#[inline]
+#[inline(always)]
 pub fn forward(block: &[i16; 16]) -> [i16; 16] {
     transpose(&columns(&transpose(&columns(block))))
 }
 
 /// The transform's pass down the columns, four lanes at a time.
-#[inline]
+#[inline(always)]
 fn columns(v: &[i16; 16]) -> [i16; 16] {
     let mut out = [0; 16];
     for i in 0..4 {
@@ -145,7 +227,7 @@ fn columns(v: &[i16; 16]) -> [i16; 16] {
     out
 }
 
-#[inline]
+#[inline(always)]
 fn transpose(v: &[i16; 16]) -> [i16; 16] {
     let mut out = [0; 16];
     for i in 0..16 {
@@ -155,22 +237,24 @@ fn transpose(v: &[i16; 16]) -> [i16; 16] {
 }
 
 /// The inverse transform with its rounding (8.5.12.2): the residual.
-#[inline]
-pub fn inverse(c: &[i32; 16]) -> [i32; 16] {
-    let mut t = [0; 16];
-    for i in 0..4 {
-        let [a, b, c, d] = [c[4 * i], c[4 * i + 1], c[4 * i + 2], c[4 * i + 3]];
-        let (e, f, g, h) = (a + c, a - c, (b >> 1) - d, b + (d >> 1));
-        (t[4 * i], t[4 * i + 1], t[4 * i + 2], t[4 * i + 3]) = (e + h, f + g, f - g, e - h);
-    }
+#[inline(always)]
+pub fn inverse(c: &[i16; 16]) -> [i16; 16] {
+    let out = inverse_columns(&transpose(&inverse_columns(&transpose(c))));
+    out.map(|value| value.wrapping_add(32) >> 6)
+}
+
+/// Its pass down the columns.
+#[inline(always)]
+fn inverse_columns(v: &[i16; 16]) -> [i16; 16] {
     let mut out = [0; 16];
     for i in 0..4 {
-        let [a, b, c, d] = [t[i], t[4 + i], t[8 + i], t[12 + i]];
-        let (e, f, g, h) = (a + c, a - c, (b >> 1) - d, b + (d >> 1));
-        out[i] = (e + h + 32) >> 6;
-        out[4 + i] = (f + g + 32) >> 6;
-        out[8 + i] = (f - g + 32) >> 6;
-        out[12 + i] = (e - h + 32) >> 6;
+        let (a, b, c, d) = (v[i], v[4 + i], v[8 + i], v[12 + i]);
+        let (e, f) = (a.wrapping_add(c), a.wrapping_sub(c));
+        let (g, h) = ((b >> 1).wrapping_sub(d), b.wrapping_add(d >> 1));
+        out[i] = e.wrapping_add(h);
+        out[4 + i] = f.wrapping_add(g);
+        out[8 + i] = f.wrapping_sub(g);
+        out[12 + i] = e.wrapping_sub(h);
     }
     out
 }
@@ -208,22 +292,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_residual_survives_within_its_step(block in prop::array::uniform16(-255i16..=255), qp in 12u8..=51) {
+        fn a_residual_survives_within_its_step(block in prop::array::uniform16(-255i16..=255), qp in FINEST_QP..=51) {
             let quantiser = Quantiser::luma(qp, true);
-            let (levels, _) = quantiser.quantise(&forward(&block));
-            let back = inverse(&quantiser.restore(&levels));
+            let back = inverse(&quantiser.restore(&quantiser.quantise(&forward(&block)).levels));
             let step = 0.625 * 2f64.powf(f64::from(qp) / 6.0);
             for (a, b) in block.iter().zip(back) {
-                prop_assert!(f64::from((i32::from(*a) - b).abs()) <= 2.0 * step + 2.0);
+                prop_assert!(f64::from((*a - b).abs()) <= 2.0 * step + 2.0);
             }
         }
 
         #[test]
-        fn a_dead_block_is_really_dead(block in prop::array::uniform16(-6i16..=6), qp in 12u8..=51) {
+        fn a_dead_block_is_really_dead(block in prop::array::uniform16(-6i16..=6), qp in FINEST_QP..=51) {
             let quantiser = Quantiser::luma(qp, false);
             let sum: u32 = block.iter().map(|v| u32::from(v.unsigned_abs())).sum();
-            let (_, any) = quantiser.quantise(&forward(&block));
-            prop_assert!(!any || sum > quantiser.dead);
+            let mask = quantiser.quantise(&forward(&block)).mask;
+            prop_assert!(mask == 0 || sum > quantiser.dead);
+            let dc = [block[0], block[5], block[10], block[15]].map(i32::from).map(|dc| dc * 9);
+            let sum: u32 = dc.iter().map(|dc| dc.unsigned_abs()).sum();
+            let levels = quantiser.quantise_chroma_dc(&dc);
+            prop_assert!(levels == [0; 4] || sum > quantiser.dead_dc);
         }
     }
 }

@@ -1,0 +1,244 @@
+//! Macroblock after macroblock: how each one is predicted, and what of it is written.
+
+use super::bits::{Bits, Mark};
+use super::grid::{Known, SKIPPED};
+use super::macroblock::{self, Counts};
+use super::planes::Source;
+use super::predict::{self, IntraMode, Search, Vector};
+use super::{Output, Screen, Steps};
+use crate::picture::Picture;
+
+/// `coded_block_pattern` of inter macroblocks to its code number (table 9-4).
+const INTER_PATTERN: [u8; 48] = {
+    let by_code = [
+        0, 16, 1, 2, 4, 8, 32, 3, 5, 10, 12, 15, 47, 7, 11, 13, 14, 6, 9, 31, 35, 37, 42, 44, 33,
+        34, 36, 40, 39, 43, 45, 46, 17, 18, 20, 24, 19, 21, 26, 28, 23, 27, 29, 30, 22, 25, 38, 41,
+    ];
+    let mut table = [0; 48];
+    let mut code = 0;
+    while code < 48 {
+        table[by_code[code]] = code as u8;
+        code += 1;
+    }
+    table
+};
+
+/// A macroblock may take 3200 bits (A.3.1, and 128 more than its samples take): what the standard
+/// asks for, less the few bits in front of the residual that are not counted here.
+const MOST_BITS: usize = 3100;
+
+impl Screen {
+    pub(super) fn code_idr(&mut self, picture: &Picture, steps: &Steps, output: &mut Output) {
+        for row in 0..self.grid.rows {
+            for column in 0..self.grid.columns {
+                let source = Source::read(picture, column, row);
+                let choice = predict::intra(&self.next, (column * 16, row * 16), &source);
+                self.code_intra(&source, (column, row), choice, steps, 0, output);
+            }
+        }
+        self.stale.fill(true);
+        self.habits.fill(Vector::default());
+        self.scroll.clear();
+    }
+
+    pub(super) fn code_inter(&mut self, picture: &Picture, steps: &Steps, output: &mut Output) {
+        output.run = 0;
+        if !self.rate.is_hurried() {
+            self.scroll.look(picture, &self.damaged, self.grid.columns);
+        }
+        for row in 0..self.grid.rows {
+            for column in 0..self.grid.columns {
+                let index = row * self.grid.columns + column;
+                if self.damaged[index] {
+                    let source = Source::read(picture, column, row);
+                    self.code_damaged(&source, (column, row), steps, output);
+                    continue;
+                }
+                if std::mem::replace(&mut self.stale[index], false) {
+                    self.next.copy_macroblock(&self.reference, column, row);
+                }
+                self.grid.known[index] = SKIPPED;
+                if self.grid.skip_vector(column, row) == Vector::default() {
+                    output.run += 1;
+                } else {
+                    // Its neighbours move and it does not: a skipped one would move along.
+                    output.residual.clear();
+                    self.write_inter((column, row), Vector::default(), output);
+                }
+            }
+        }
+        if output.run > 0 {
+            output.bits.ue(output.run);
+        }
+    }
+
+    fn code_damaged(
+        &mut self,
+        source: &Source,
+        (column, row): (usize, usize),
+        steps: &Steps,
+        output: &mut Output,
+    ) {
+        let index = row * self.grid.columns + column;
+        let at = (column * 16, row * 16);
+        let (sad, vector) = self.search(source, (column, row), steps);
+        self.stale[index] = true;
+        // Intra costs more bits for the same sum of differences: it knows no details.
+        if sad > 8 * 256 {
+            let choice = predict::intra(&self.next, at, source);
+            if choice.1 + 256 + choice.1 / 8 < sad {
+                output.bits.ue(std::mem::take(&mut output.run));
+                self.habits[index] = Vector::default();
+                self.code_intra(source, (column, row), choice, steps, 5, output);
+                return;
+            }
+        }
+        self.habits[index] = vector;
+        let prediction = predict::inter(&self.reference, at, vector);
+        let residual = &mut output.residual;
+        residual.clear();
+        let luma = (&source.y, &prediction.y);
+        macroblock::inter_luma(luma, &steps.inter, residual, &mut self.next.y, at);
+        let half = (column * 8, row * 8);
+        for plane in 0..2 {
+            let chroma = (&source.uv[plane], &prediction.uv[plane]);
+            let out = &mut self.next.uv[plane];
+            macroblock::chroma(plane, chroma, &steps.inter_chroma, residual, out, half);
+        }
+        self.grid.known[index] = Known { vector: Some(vector), counts: [0; 24] };
+        if residual.is_empty() && vector == self.grid.skip_vector(column, row) {
+            output.run += 1;
+        } else {
+            let (mark, run) = (output.bits.mark(), output.run);
+            let start = output.bits.len();
+            self.write_inter((column, row), vector, output);
+            if output.bits.len() - start > MOST_BITS {
+                self.give_up(source, (column, row), (mark, run), output);
+            }
+        }
+    }
+
+    /// The best vector and what it costs.
+    fn search(
+        &self,
+        source: &Source,
+        (column, row): (usize, usize),
+        steps: &Steps,
+    ) -> (u32, Vector) {
+        let enough = (8 * steps.inter.dead).max(2 * 256);
+        let index = row * self.grid.columns + column;
+        let predicted = self.grid.predicted_vector(column, row);
+        let at = (column * 16, row * 16);
+        let mut search = Search::new(&self.reference.y, &source.y, at, predicted, steps.lambda);
+        let (left, above, right) = self.grid.neighbours(column, row);
+        search.try_vector(Vector::default());
+        let around = [left, above, right].map(|known| known.and_then(|known| known.vector));
+        let mut tried = [Vector::default(); 7];
+        let guesses = [self.scroll.vector(column), predicted, self.habits[index]];
+        let candidates = around.into_iter().flatten().chain(guesses);
+        for (n, vector) in candidates.enumerate() {
+            if !tried[..=n].contains(&vector) {
+                search.try_vector(vector);
+            }
+            tried[n + 1] = vector;
+        }
+        // What matches this well leaves next to nothing to code: no need for a better match. A
+        // machine that is short of time makes do with what moved in the frame before.
+        if search.best.0 > enough && !self.rate.is_hurried() {
+            search.descend(if search.best.0 > 12 * 256 { 8 } else { 2 });
+        }
+        search.best
+    }
+
+    fn code_intra(
+        &mut self,
+        source: &Source,
+        (column, row): (usize, usize),
+        (mode, _, prediction): (IntraMode, u32, [[u8; 16]; 16]),
+        steps: &Steps,
+        first_type: u32,
+        output: &mut Output,
+    ) {
+        let Output { bits, residual, .. } = output;
+        residual.clear();
+        let at = (column * 16, row * 16);
+        let luma = (&source.y, &prediction);
+        macroblock::intra_luma(luma, &steps.intra, residual, &mut self.next.y, at);
+        let half = (column * 8, row * 8);
+        for plane in 0..2 {
+            let out = &mut self.next.uv[plane];
+            let prediction = predict::intra_chroma(out, half);
+            let chroma = (&source.uv[plane], &prediction);
+            macroblock::chroma(plane, chroma, &steps.intra_chroma, residual, out, half);
+        }
+        let begun = bits.mark();
+        // mb_type of Intra_16x16 (table 7-11).
+        let kind = 1
+            + mode as u32
+            + 4 * residual.chroma_pattern()
+            + 12 * u32::from(residual.has_luma_ac());
+        bits.ue(first_type + kind);
+        bits.ue(0); // intra_chroma_pred_mode: DC
+        bits.se(0); // mb_qp_delta
+        let mut counts = [0; 24];
+        let start = bits.len();
+        residual.write(bits, self.grid.counts_around(column, row), &mut counts);
+        if bits.len() - start > MOST_BITS {
+            bits.rewind(begun);
+            counts = self.code_samples(source, (column, row), first_type, bits);
+        }
+        self.grid.known[row * self.grid.columns + column] = Known { vector: None, counts };
+    }
+
+    /// Writes the samples themselves: I_PCM.
+    fn code_samples(
+        &mut self,
+        source: &Source,
+        (column, row): (usize, usize),
+        first_type: u32,
+        bits: &mut Bits,
+    ) -> Counts {
+        bits.ue(first_type + 25);
+        bits.aligned(source.y.as_flattened());
+        self.next.y.put(column * 16, row * 16, &source.y);
+        for (plane, samples) in self.next.uv.iter_mut().zip(&source.uv) {
+            bits.aligned(samples.as_flattened());
+            plane.put(column * 8, row * 8, samples);
+        }
+        // What its neighbours have to assume (9.2.1).
+        [16; 24]
+    }
+
+    /// Codes a damaged macroblock without a prediction: I_PCM.
+    fn give_up(
+        &mut self,
+        source: &Source,
+        (column, row): (usize, usize),
+        begun: (Mark, u32),
+        output: &mut Output,
+    ) {
+        output.bits.rewind(begun.0);
+        output.bits.ue(begun.1);
+        let counts = self.code_samples(source, (column, row), 5, &mut output.bits);
+        self.grid.known[row * self.grid.columns + column] = Known { vector: None, counts };
+    }
+
+    /// Writes a P_L0_16x16 macroblock.
+    fn write_inter(&mut self, (column, row): (usize, usize), vector: Vector, output: &mut Output) {
+        let Output { bits, run, residual } = output;
+        bits.ue(std::mem::take(run));
+        bits.ue(0); // mb_type: P_L0_16x16
+        let predicted = self.grid.predicted_vector(column, row);
+        // In quarters of a sample.
+        bits.se(4 * i32::from(vector.x - predicted.x));
+        bits.se(4 * i32::from(vector.y - predicted.y));
+        let pattern = residual.pattern();
+        bits.ue(INTER_PATTERN[pattern as usize].into());
+        let mut counts = [0; 24];
+        if pattern != 0 {
+            bits.se(0); // mb_qp_delta
+            residual.write(bits, self.grid.counts_around(column, row), &mut counts);
+        }
+        self.grid.known[row * self.grid.columns + column] = Known { vector: Some(vector), counts };
+    }
+}

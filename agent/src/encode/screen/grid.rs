@@ -1,0 +1,93 @@
+//! What the macroblocks of the frame under way tell the ones after them, and what follows from it:
+//! predicted vectors, and contexts of the entropy code.
+
+use super::macroblock::{Counts, Neighbours};
+use super::predict::Vector;
+
+/// One macroblock.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    /// `None`: intra.
+    pub vector: Option<Vector>,
+    /// Levels in each of its blocks.
+    pub counts: Counts,
+}
+
+/// A macroblock that stays as it was.
+pub const SKIPPED: Known = Known { vector: Some(Vector { x: 0, y: 0 }), counts: [0; 24] };
+
+/// All macroblocks of a frame, in rows.
+#[derive(Debug)]
+pub struct Grid {
+    /// Macroblocks in a row.
+    pub columns: usize,
+    /// Rows of macroblocks.
+    pub rows: usize,
+    /// Those coded so far; the others are left over from the frame before.
+    pub known: Vec<Known>,
+}
+
+impl Grid {
+    /// A grid that knows nothing yet.
+    pub fn new(columns: usize, rows: usize) -> Self {
+        Self { columns, rows, known: vec![SKIPPED; columns * rows] }
+    }
+
+    /// The macroblocks to the left, above, and above to the right (or else to the left).
+    pub fn neighbours(
+        &self,
+        column: usize,
+        row: usize,
+    ) -> (Option<&Known>, Option<&Known>, Option<&Known>) {
+        let index = row * self.columns + column;
+        let left = (column > 0).then(|| &self.known[index - 1]);
+        let above = (row > 0).then(|| &self.known[index - self.columns]);
+        let corner = if row == 0 {
+            None
+        } else if column + 1 < self.columns {
+            Some(&self.known[index - self.columns + 1])
+        } else {
+            (column > 0).then(|| &self.known[index - self.columns - 1])
+        };
+        (left, above, corner)
+    }
+
+    /// For the contexts of its blocks.
+    pub fn counts_around(&self, column: usize, row: usize) -> Neighbours<'_> {
+        let (left, above, _) = self.neighbours(column, row);
+        Neighbours {
+            left: left.map(|known| &known.counts),
+            above: above.map(|known| &known.counts),
+        }
+    }
+
+    /// Prediction of a motion vector (8.4.1.3).
+    pub fn predicted_vector(&self, column: usize, row: usize) -> Vector {
+        let (left, above, corner) = self.neighbours(column, row);
+        let vectors = [left, above, corner].map(|known| known.and_then(|known| known.vector));
+        // Only the left one exists: it stands for all.
+        if let (Some(left), None, None) = (left, above, corner) {
+            return left.vector.unwrap_or_default();
+        }
+        let mut moving = vectors.into_iter().flatten();
+        if let (Some(only), None) = (moving.next(), moving.next()) {
+            return only;
+        }
+        let [a, b, c] = vectors.map(Option::unwrap_or_default);
+        let median = |a: i16, b: i16, c: i16| a.max(b).min(a.min(b).max(c));
+        Vector { x: median(a.x, b.x, c.x), y: median(a.y, b.y, c.y) }
+    }
+
+    /// The vector of a skipped macroblock (8.4.1.1).
+    pub fn skip_vector(&self, column: usize, row: usize) -> Vector {
+        if column == 0 || row == 0 {
+            return Vector::default();
+        }
+        let index = row * self.columns + column;
+        let rests = |index: usize| self.known[index].vector == Some(Vector::default());
+        if rests(index - 1) || rests(index - self.columns) {
+            return Vector::default();
+        }
+        self.predicted_vector(column, row)
+    }
+}

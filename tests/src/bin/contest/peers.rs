@@ -1,0 +1,141 @@
+//! The other encoders: x264 in an ffmpeg of its own, OpenH264 as the agent has it.
+
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::resource::{UsageWho, getrusage};
+use transom_agent::capture::Frame;
+use transom_agent::encode::{Choice, Encoder, Request, Tuning};
+use transom_protocol::{BitRate, GuestTime};
+use transom_tests::corpus::Scene;
+
+use super::{Player, Run, cpu_time};
+
+/// A peer's run, and the quantiser that it was told.
+pub struct Chosen {
+    pub qp: u8,
+    pub run: Run,
+}
+
+/// The run whose luma comes closest to `wanted` decibels.
+pub fn closest(wanted: f64, samples: usize, run: impl Fn(u8) -> Result<Run>) -> Result<Chosen> {
+    let (mut low, mut high) = (10, 45);
+    let mut best: Option<(f64, Chosen)> = None;
+    while low <= high {
+        let qp = u8::midpoint(low, high);
+        let run = run(qp)?;
+        let psnr = run.psnr(samples)[0];
+        if best.as_ref().is_none_or(|(off, _)| (psnr - wanted).abs() < *off) {
+            best = Some(((psnr - wanted).abs(), Chosen { qp, run }));
+        }
+        if psnr > wanted {
+            low = qp + 1;
+        } else {
+            high = qp - 1;
+        }
+    }
+    Ok(best.context("there is always one")?.1)
+}
+
+/// x264 ultrafast zerolatency on one thread, in a program of its own: ffmpeg with it, less ffmpeg
+/// without.
+pub fn x264(frames: &[Vec<u8>], size: (u32, u32), qp: u8) -> Result<Run> {
+    let qp = qp.to_string();
+    let encode =
+        ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-threads", "1"];
+    let with = [&encode[..], &["-qp", &qp, "-f", "h264", "-"]].concat();
+    let (none, reading) = ffmpeg(frames, size, &["-c:v", "wrapped_avframe", "-f", "null", "-"])?;
+    ensure!(none.is_empty(), "ffmpeg wrote something");
+    let (stream, seconds) = ffmpeg(frames, size, &with)?;
+    let errors = errors(&stream, frames, size)?;
+    Ok(Run { seconds: vec![(seconds - reading).max(0.0)], bytes: stream.len(), errors })
+}
+
+/// What ffmpeg makes of raw pictures, and its CPU seconds.
+fn ffmpeg(frames: &[Vec<u8>], (width, height): (u32, u32), to: &[&str]) -> Result<(Vec<u8>, f64)> {
+    let size = format!("{width}x{height}");
+    let from = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", &size, "-r", "60", "-i", "-"];
+    let arguments = [&["-nostdin", "-v", "error", "-filter_threads", "1"], &from[..], to].concat();
+    let before = children()?;
+    let out =
+        piped(&arguments, |input| frames.iter().try_for_each(|frame| input.write_all(frame)))?;
+    Ok((out, children()? - before))
+}
+
+/// Runs ffmpeg with something for its input; yields its output.
+fn piped(
+    arguments: &[&str],
+    feed: impl FnOnce(&mut std::process::ChildStdin) -> std::io::Result<()> + Send,
+) -> Result<Vec<u8>> {
+    let mut child = Command::new("ffmpeg")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run ffmpeg: tools/setup run installs it")?;
+    let mut input = child.stdin.take().context("stdin was piped")?;
+    let mut output = child.stdout.take().context("stdout was piped")?;
+    let mut out = Vec::new();
+    std::thread::scope(|scope| {
+        let fed = scope.spawn(move || feed(&mut input));
+        output.read_to_end(&mut out)?;
+        fed.join().map_err(|_| anyhow::anyhow!("the feeding thread panicked"))??;
+        ensure!(child.wait()?.success(), "ffmpeg {} failed", arguments.join(" "));
+        anyhow::Ok(())
+    })?;
+    Ok(out)
+}
+
+/// CPU seconds of all children that have ended.
+fn children() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let seconds =
+        |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
+}
+
+/// OpenH264, at the bitrate that ours came to: it takes no quantiser here.
+pub fn openh264(scene: &Scene, frames: &[Vec<u8>], bytes: usize) -> Result<Run> {
+    let mut player = Player::new(scene);
+    let size = player.picture.size();
+    let bitrate = bytes as f64 / frames.len() as f64 * 8.0 * 60.0;
+    let tuning = Tuning { bitrate: BitRate(bitrate.min(2e8) as u32), fps: 60 };
+    let mut encoder = Encoder::new(Choice::OpenH264, size, tuning)?;
+    let (mut seconds, mut stream) = (0.0, Vec::new());
+    for n in 0..frames.len() {
+        player.show();
+        player.convert();
+        let frame = Frame { picture: &player.picture, damage: &player.damage };
+        let time = GuestTime(n as u64 * 16_666_667);
+        let begun = cpu_time()?;
+        let unit = encoder.encode(Request { frame, idr: n == 0, time })?;
+        seconds += cpu_time()? - begun;
+        stream.extend_from_slice(&unit.bytes);
+    }
+    let errors = errors(&stream, frames, size)?;
+    Ok(Run { seconds: vec![seconds], bytes: stream.len(), errors })
+}
+
+/// What ffmpeg's decoder shows, against what was encoded.
+fn errors(stream: &[u8], frames: &[Vec<u8>], (width, height): (u32, u32)) -> Result<[u64; 3]> {
+    let arguments = ["-nostdin", "-v", "error", "-f", "h264", "-i", "-"];
+    let to = ["-fps_mode", "passthrough", "-pix_fmt", "yuv420p", "-f", "rawvideo", "-"];
+    let shown = piped(&[&arguments[..], &to].concat(), |input| input.write_all(stream))?;
+    let luma = (width * height) as usize;
+    ensure!(shown.len() == frames.len() * luma * 3 / 2, "a decoder shows other pictures");
+    let mut errors = [0; 3];
+    for (shown, frame) in shown.chunks_exact(luma * 3 / 2).zip(frames) {
+        for (i, part) in
+            [0..luma, luma..luma * 5 / 4, luma * 5 / 4..luma * 3 / 2].into_iter().enumerate()
+        {
+            errors[i] += squares(&shown[part.clone()], &frame[part]);
+        }
+    }
+    Ok(errors)
+}
+
+/// Sum of squared differences.
+pub fn squares(a: &[u8], b: &[u8]) -> u64 {
+    a.iter().zip(b).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum()
+}
