@@ -34,6 +34,7 @@ struct mode {
     bool no_vpp;       /* no video processing at all */
     bool no_derive;    /* vaDeriveImage is refused */
     bool paced;        /* keeps to the rate: what does not fit comes with later frames */
+    bool idle;         /* does no work at all for P pictures: all that is left is its client's */
     bool no_encode;    /* decodes only, or so it says */
     bool lying_pitch;  /* derived images claim to be larger than their buffer */
     bool wrong_size;   /* its own SPS forgets the cropping */

@@ -178,6 +178,13 @@ static VAStatus write_picture(struct driver *driver, struct context *context, st
                           own ? context->own_idr & 1 : slice->idr_pic_id);
             quiet |= headers.deblocking_control;
         }
+        if (driver->mode.idle && inter && !cabac) {
+            bits_ue(&bits, slice->num_macroblocks);
+            bits_put(&bits, 1, 1);
+            bits_align(&bits, 0);
+            fits = nal(out, header, &bits);
+            continue;
+        }
         struct coding coding = {.source = source, .reference = quiet ? reference : NULL, .out = picture,
                                 .first = slice->macroblock_address, .count = slice->num_macroblocks, .inter = inter,
                                 .qp = qp, .init_idc = slice->cabac_init_idc, .raw = calloc(1, all)};
@@ -221,8 +228,10 @@ VAStatus encode_run(struct driver *driver, struct context *context) {
 #define FROM(when) (mode->when >= 0 && frame >= mode->when)
     if (FROM(crash_after)) __builtin_trap();
     if (FROM(fail_after)) return VA_STATUS_ERROR_OPERATION_FAILED;
-    if (!load(source, &context->source, columns, rows) || !room(picture, columns, rows)) return VA_STATUS_ERROR_ALLOCATION_FAILED;
-    VAStatus status = write_picture(driver, context, &context->source, picture, reference, out);
+    bool idle = mode->idle && reference;
+    if (!idle && !load(source, &context->source, columns, rows)) return VA_STATUS_ERROR_ALLOCATION_FAILED;
+    if (!room(picture, columns, rows)) return VA_STATUS_ERROR_ALLOCATION_FAILED;
+    VAStatus status = write_picture(driver, context, idle ? picture : &context->source, picture, reference, out);
     if (FROM(garbage_after)) {
         uint32_t noise = 12345;
         for (uint32_t i = 0; i < out->used; i++) {
