@@ -23,8 +23,9 @@ windows: setup-windows ## target/windows/transom.exe, built on Linux
 	tools/windows
 
 .PHONY: image
-image: build setup-image ## dist/transom.vhdx and dist/transom.raw
+image: build setup-image ## dist/transom.vhdx and dist/transom.raw; FLAVOUR=gpu: also transom-gpu, with GPU drivers
 	image/build
+	$(if $(filter gpu,$(FLAVOUR)),image/build --output transom-gpu --overlay "$$(image/gpu/build $(addprefix --module ,$(MODULES)))")
 
 .PHONY: run
 run: setup-run image ## boots the guest, relays its screen, says how to watch

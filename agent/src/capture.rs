@@ -30,7 +30,7 @@ use transom_protocol::message::{DisplayState, Scanout, Text, Unreadable};
 use crate::damage::{Damage, Rect};
 use crate::mirror::Mirror;
 use crate::picture::Picture;
-use buffers::{Buffers, Framebuffer, Refused};
+use buffers::{Buffers, Dmabuf, Framebuffer, Refused};
 use cards::{Cards, Screen};
 use cursor::Cursor;
 use pace::Pace;
@@ -71,6 +71,7 @@ struct Watched {
     passed: Option<(State, Option<State>)>,
     mirror: Option<(Mirror, Picture)>,
     cursor: Option<Cursor>,
+    dmabuf: Option<Dmabuf>,
 }
 
 /// Watches whatever screen is lit.
@@ -108,6 +109,13 @@ impl Capture {
         let (_, picture) = self.watched.as_ref()?.mirror.as_ref()?;
         matches!(self.state, DisplayState::Lit(_))
             .then_some(Frame { picture, damage: &self.damage })
+    }
+
+    /// The buffer that shows what [`Capture::frame`] shows, for encoders that read it themselves;
+    /// `None` while a cursor lies above it.
+    pub fn dmabuf(&self) -> Option<&Dmabuf> {
+        let watched = self.watched.as_ref()?;
+        watched.dmabuf.as_ref().filter(|_| watched.cursor.is_none())
     }
 
     /// How long to wait before the next [`Capture::look`].
@@ -208,6 +216,7 @@ impl Capture {
             passed: None,
             mirror: None,
             cursor: None,
+            dmabuf: None,
         });
         true
     }
@@ -270,6 +279,7 @@ impl Watched {
             (Mirror::new(fb.format, view.size.0, view.size.1), Picture::new(view.size))
         });
         fb.mapping.with_bytes(|bytes| mirror.update(&bytes[view.start..], fb.pitch, damage));
+        self.dmabuf = fb.dmabuf(view.first);
 
         let cursor = pointer.as_ref().and_then(|pointer| {
             let fb = self.buffers.fetch(&self.screen.card, pointer.fb).ok()?;
@@ -288,6 +298,8 @@ impl Watched {
 /// The part of a framebuffer that a plane shows.
 struct View {
     size: (u32, u32),
+    /// The first column and row.
+    first: (u32, u32),
     start: usize,
 }
 
@@ -300,7 +312,7 @@ impl View {
             })
             .unwrap_or(whole);
         let start = fb.offset + part.y as usize * fb.pitch + part.x as usize * fb.format.bytes();
-        Self { size: (part.width, part.height), start }
+        Self { size: (part.width, part.height), first: (part.x, part.y), start }
     }
 }
 

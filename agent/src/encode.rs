@@ -15,6 +15,7 @@ use std::str::FromStr;
 use transom_protocol::message::{BitRate, GuestTime};
 
 use crate::capture::Frame;
+use crate::capture::buffers::Dmabuf;
 use choose::{Auto, EncoderState};
 use screen::Screen;
 use software::Software;
@@ -167,6 +168,22 @@ impl Encoder {
         }
     }
 
+    /// Encodes one frame whose scanout may be read in place.
+    ///
+    /// # Errors
+    ///
+    /// The encoder is lost.
+    pub fn encode_scanout(
+        &mut self,
+        request: Request<'_>,
+        scanout: Option<&Dmabuf>,
+    ) -> Result<AccessUnit, EncodeError> {
+        match self {
+            Self::Auto(encoder) => encoder.encode(request, scanout),
+            Self::Screen(_) | Self::Software(_) => self.encode(request),
+        }
+    }
+
     /// Encodes one frame.
     ///
     /// # Errors
@@ -174,7 +191,7 @@ impl Encoder {
     /// The encoder is lost.
     pub fn encode(&mut self, request: Request<'_>) -> Result<AccessUnit, EncodeError> {
         match self {
-            Self::Auto(encoder) => encoder.encode(request),
+            Self::Auto(encoder) => encoder.encode(request, None),
             Self::Screen(encoder) => encoder.encode(request),
             Self::Software(encoder) => encoder.encode(request),
         }

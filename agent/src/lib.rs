@@ -25,6 +25,7 @@ pub mod meter;
 pub mod mirror;
 pub mod picture;
 pub mod pipeline;
+pub mod probe;
 pub mod records;
 pub mod session;
 pub mod sys;

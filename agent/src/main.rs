@@ -13,11 +13,13 @@ use clap::{ArgAction, Parser, Subcommand};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use transom_agent::capture::Capture;
 use transom_agent::diag::{self, Context as Diagnostics};
-use transom_agent::encode::{Choice, Tuning, vaapi};
+use transom_agent::encode::vaapi::{self, session::Rate};
+use transom_agent::encode::{Choice, Tuning};
 use transom_agent::hub::Hub;
 use transom_agent::input::devices::Desk;
 use transom_agent::link::{self, Address, Listener};
 use transom_agent::pipeline;
+use transom_agent::probe::{self, Plan};
 use transom_agent::records::Records;
 use transom_agent::session::Sessions;
 use transom_agent::sys;
@@ -83,6 +85,25 @@ enum Command {
     /// Answers one request that the agent hands over on standard input; started by systemd
     /// (transom-helper.socket, transom-shell.socket)
     Helper,
+    /// Tries every encoder of this machine and tells what each can do
+    #[command(after_help = "Examples:\n  \
+        transom-agent probe --encode\n  \
+        transom-agent probe --encode --json --size 1280x720 --frames 300\n\n\
+        Ends with status 1 if no VA-API driver works.")]
+    Probe {
+        /// Encoders: each VA-API driver encodes a moving picture, in a process of its own
+        #[arg(long, required = true)]
+        encode: bool,
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+        /// Columns and rows
+        #[arg(long, default_value = "1920x1080", value_parser = size, value_name = "WxH")]
+        size: (u32, u32),
+        /// Frames for each driver
+        #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        frames: u32,
+    },
     /// Encodes one stream by VA-API for the agent that started it
     #[command(hide = true)]
     EncodeHelper {
@@ -115,6 +136,17 @@ fn main() -> ExitCode {
         Some(Command::EncodeHelper { device, .. }) => vaapi::serve(device).map_err(Into::into),
         Some(Command::Helper) => {
             diag::helper::run(&settings(&arguments)).context("cannot answer the agent's request")
+        }
+        Some(Command::Probe { json, size, frames, .. }) => {
+            let rate = Rate { bitrate: arguments.bitrate, fps: arguments.fps };
+            let report = probe::encode(Plan { size, frames, rate }, |name| {
+                if !json {
+                    eprintln!("trying {name}");
+                }
+            });
+            let text = if json { report.json() + "\n" } else { report.text() };
+            print!("{text}");
+            return if report.works() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         None => run(arguments, records),
     };
@@ -219,6 +251,16 @@ fn apply(
         }
         Ok(())
     }
+}
+
+/// `WIDTHxHEIGHT`, within what any encoder takes.
+fn size(text: &str) -> Result<(u32, u32), String> {
+    let (width, height) = text.split_once('x').ok_or("WIDTHxHEIGHT, such as 1920x1080")?;
+    let edge = |text: &str| match text.parse() {
+        Ok(edge @ 16..=8192) => Ok(edge),
+        _ => Err(format!("'{text}' is not between 16 and 8192")),
+    };
+    Ok((edge(width)?, edge(height)?))
 }
 
 /// The kernel's random id of this boot (`random(4)`); zeros where there is none.

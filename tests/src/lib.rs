@@ -37,6 +37,7 @@ mod run;
 mod shell;
 mod transcript;
 mod uml;
+pub mod va;
 mod viewer;
 mod vsock;
 

@@ -286,6 +286,7 @@ static VAStatus destroy_context(VADriverContextP ctx, VAContextID id) {
     if (!context) return VA_STATUS_ERROR_INVALID_CONTEXT;
     driver->contexts[id - CONTEXTS] = NULL;
     clear_job(&context->job);
+    free(context->source.coded);
     free(context);
     return VA_STATUS_SUCCESS;
 }
@@ -347,7 +348,17 @@ static VAStatus render_one(struct context *context, const struct buffer *buffer)
         if (job->pipeline_count == 8) return VA_STATUS_ERROR_INVALID_PARAMETER;
         memcpy(&job->pipelines[job->pipeline_count++], buffer->data, sizeof *job->pipelines);
         break;
-    case VAEncMiscParameterBufferType: break; /* rates: lossless pictures obey none */
+    case VAEncMiscParameterBufferType: {
+        /* Of all rates the HRD alone: it says what a frame may take. */
+        VAEncMiscParameterHRD hrd;
+        uint32_t type;
+        NEED(uint32_t);
+        memcpy(&type, buffer->data, sizeof type);
+        if (type != VAEncMiscParameterTypeHRD || size < sizeof type + sizeof hrd) break;
+        memcpy(&hrd, buffer->data + sizeof type, sizeof hrd);
+        context->frame_bits = hrd.buffer_size;
+        break;
+    }
     default: return VA_STATUS_ERROR_UNSUPPORTED_BUFFERTYPE;
     }
     return VA_STATUS_SUCCESS;

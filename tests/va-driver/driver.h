@@ -33,6 +33,8 @@ struct mode {
     bool no_bgrx;      /* video processing takes no RGB */
     bool no_vpp;       /* no video processing at all */
     bool no_derive;    /* vaDeriveImage is refused */
+    bool paced;        /* keeps to the rate: what does not fit comes with later frames */
+    bool idle;         /* does no work at all for P pictures: all that is left is its client's */
     bool no_encode;    /* decodes only, or so it says */
     bool lying_pitch;  /* derived images claim to be larger than their buffer */
     bool wrong_size;   /* its own SPS forgets the cropping */
@@ -108,10 +110,13 @@ struct job {
 struct context {
     struct config config;
     uint32_t width, height;
+    struct surface source; /* the picture at work on, as whole macroblocks */
     VAEncSequenceParameterBufferH264 sequence; /* stays in force until the next */
     bool has_sequence;
     struct job job;
     uint32_t own_frame_num, own_idr; /* for headers of the driver's own */
+    uint32_t frame_bits;  /* what the rate leaves for a frame; 0: not told */
+    uint32_t turn;        /* the macroblock from which the next frame may spend them */
 };
 
 struct driver {
@@ -183,6 +188,22 @@ void headers_sps(struct bits *, const struct context *, const struct own_headers
 void headers_pps(struct bits *, const struct context *, const struct own_headers *);
 void headers_slice(struct bits *, const struct context *, const struct own_headers *,
                    const VAEncSliceParameterBufferH264 *, uint32_t frame_num, uint32_t idr_id);
+
+/* slice.c: what becomes of each macroblock. */
+struct coding {
+    const struct surface *source, *reference;
+    struct surface *out;  /* what a decoder will have */
+    uint32_t first, count;
+    bool inter;
+    int qp;
+    unsigned init_idc;
+    uint8_t *raw;         /* of each macroblock: it was I_PCM */
+    const uint8_t *flat;  /* of each macroblock: it has to do without samples; NULL: none has to */
+};
+void slice_cavlc(struct bits *, struct coding *);
+bool slice_cabac(struct bits *, struct coding *);
+bool slice_same(const struct surface *, const struct surface *, uint32_t x, uint32_t y);
+void slice_keep(const struct surface *from, struct surface *to, uint32_t x, uint32_t y);
 
 /* encode.c */
 VAStatus encode_run(struct driver *, struct context *);

@@ -1,4 +1,5 @@
-/* One picture of H.264: what equals the reference is skipped, everything else is I_PCM.
+/* One picture of H.264: what equals the reference is skipped, everything else is I_PCM; or, if the
+ * driver shall be `paced`, as much of it as the rate allows.
  *
  * In: the source surface, the caller's parameters and packed headers. Out: an access unit under those
  * very headers, so that a decoder shows the source byte for byte, and only if the headers are right. */
@@ -9,17 +10,21 @@
 
 enum { NAL_SLICE = 1, NAL_IDR = 5 };
 
+static bool room(struct surface *surface, uint32_t columns, uint32_t rows) {
+    if (!surface->coded || surface->columns != columns || surface->rows != rows) {
+        free(surface->coded);
+        surface->coded = calloc(columns * rows, 384);
+        surface->columns = columns;
+        surface->rows = rows;
+    }
+    return surface->coded;
+}
+
 /* The source as whole macroblocks, its last column and row repeated. */
 static bool load(struct surface *source, struct surface *into, uint32_t columns, uint32_t rows) {
     const struct pixels *p = &source->pixels;
     size_t row = columns * 16u, lumas = row * rows * 16u;
-    if (!into->coded || into->columns != columns || into->rows != rows) {
-        free(into->coded);
-        into->coded = malloc(lumas * 3 / 2);
-        into->columns = columns;
-        into->rows = rows;
-    }
-    if (!into->coded) return false;
+    if (!room(into, columns, rows)) return false;
     surface_begin_cpu(source, false);
     size_t width = p->width < row ? p->width : row;
     for (uint32_t y = 0; y < rows * 16; y++) {
@@ -37,83 +42,6 @@ static bool load(struct surface *source, struct surface *into, uint32_t columns,
         for (size_t x = width; x < row; x += 2) memcpy(line + x, line + width - 2, 2);
     }
     surface_end_cpu(source, false);
-    return true;
-}
-
-static bool same(const struct surface *a, const struct surface *b, uint32_t x, uint32_t y) {
-    size_t row = a->columns * 16u, lumas = row * a->rows * 16u;
-    for (uint32_t i = 0; i < 16; i++) {
-        size_t at = (y * 16u + i) * row + x * 16u;
-        if (memcmp(a->coded + at, b->coded + at, 16) != 0) return false;
-    }
-    for (uint32_t i = 0; i < 8; i++) {
-        size_t at = lumas + (y * 8u + i) * row + x * 16u;
-        if (memcmp(a->coded + at, b->coded + at, 16) != 0) return false;
-    }
-    return true;
-}
-
-static void pcm(struct bits *bits, const struct surface *s, uint32_t x, uint32_t y) {
-    size_t row = s->columns * 16u, lumas = row * s->rows * 16u;
-    uint8_t samples[384];
-    for (uint32_t i = 0; i < 16; i++) memcpy(samples + i * 16, s->coded + (y * 16u + i) * row + x * 16u, 16);
-    for (uint32_t i = 0; i < 8; i++) {
-        const uint8_t *line = s->coded + lumas + (y * 8u + i) * row + x * 16u;
-        for (uint32_t j = 0; j < 8; j++) samples[256 + i * 8 + j] = line[j * 2], samples[320 + i * 8 + j] = line[j * 2 + 1];
-    }
-    bits_align(bits, 0);
-    bits_bytes(bits, samples, sizeof samples);
-}
-
-/* slice_data() in CAVLC. */
-static void cavlc(struct bits *bits, const struct surface *s, const struct surface *reference, bool inter,
-                  uint32_t first, uint32_t count) {
-    uint32_t run = 0;
-    for (uint32_t at = first; at < first + count; at++) {
-        uint32_t x = at % s->columns, y = at / s->columns;
-        if (inter && reference && same(s, reference, x, y)) {
-            run++;
-            continue;
-        }
-        if (inter) bits_ue(bits, run);
-        run = 0;
-        bits_ue(bits, inter ? 30 : 25);
-        pcm(bits, s, x, y);
-    }
-    if (inter && run) bits_ue(bits, run);
-    bits_put(bits, 1, 1);
-    bits_align(bits, 0);
-}
-
-/* slice_data() in CABAC. */
-static bool arithmetic(struct bits *bits, const struct surface *s, const struct surface *reference, bool inter,
-                       uint32_t first, uint32_t count, unsigned init_idc, int qp) {
-    struct cabac c;
-    uint8_t *skipped = calloc(1, (size_t)s->columns * s->rows);
-    if (!skipped) return false;
-    bits_align(bits, 1);
-    cabac_begin(&c, bits, !inter, init_idc, qp);
-    for (uint32_t at = first; at < first + count; at++) {
-        uint32_t x = at % s->columns, y = at / s->columns;
-        bool left = x > 0 && at > first, above = at >= first + s->columns;
-        bool skip = inter && reference && same(s, reference, x, y);
-        skipped[at] = skip;
-        if (inter) cabac_bin(&c, 11u + (left && !skipped[at - 1]) + (above && !skipped[at - s->columns]), skip);
-        if (!skip) {
-            if (inter) {
-                cabac_bin(&c, 14, 1);
-                cabac_bin(&c, 17, 1);
-            } else {
-                cabac_bin(&c, 3u + left + above, 1);
-            }
-            cabac_terminate(&c, 1);
-            pcm(bits, s, x, y);
-            cabac_restart(&c);
-        }
-        cabac_terminate(&c, at + 1 == first + count);
-    }
-    free(skipped);
-    bits_align(bits, 0);
     return true;
 }
 
@@ -187,11 +115,26 @@ static const struct packed *slice_header(const struct job *job, unsigned index) 
     return NULL;
 }
 
-static VAStatus write_picture(struct driver *driver, struct context *context, struct surface *picture,
-                              struct surface *reference, struct buffer *out) {
+/* Which macroblocks the rate leaves no samples for; NULL if it leaves enough, or is not obeyed. */
+static uint8_t *pace(const struct driver *driver, struct context *context, const struct coding *c, bool cabac) {
+    uint32_t all = c->source->columns * c->source->rows, left = context->frame_bits / 8 / 390;
+    if (!driver->mode.paced || !context->frame_bits || cabac || (c->inter && !c->reference)) return NULL;
+    uint8_t *flat = calloc(1, all);
+    for (uint32_t i = 0; flat && i < all; i++) {
+        uint32_t at = (context->turn + i) % all, x = at % c->source->columns, y = at / c->source->columns;
+        if (c->inter && slice_same(c->source, c->reference, x, y)) continue;
+        if (left > 0 && --left == 0) context->turn = at + 1;
+        flat[at] = left == 0;
+    }
+    return flat;
+}
+
+static VAStatus write_picture(struct driver *driver, struct context *context, struct surface *source,
+                              struct surface *picture, struct surface *reference, struct buffer *out) {
     struct job *job = &context->job;
     const VAEncSequenceParameterBufferH264 *sequence = &context->sequence;
     bool idr = job->picture.pic_fields.bits.idr_pic_flag, own = driver->mode.own_headers;
+    if (own && driver->mode.paced) job->picture.pic_fields.bits.entropy_coding_mode_flag = 0; /* its own PPS says so */
     bool cabac = job->picture.pic_fields.bits.entropy_coding_mode_flag;
     struct own_headers headers = {
         .profile = context->config.profile == VAProfileH264ConstrainedBaseline ? 66 :
@@ -235,14 +178,23 @@ static VAStatus write_picture(struct driver *driver, struct context *context, st
                           own ? context->own_idr & 1 : slice->idr_pic_id);
             quiet |= headers.deblocking_control;
         }
-        const struct surface *before = quiet ? reference : NULL;
-        if (cabac) {
-            if (!arithmetic(&bits, picture, before, inter, slice->macroblock_address, slice->num_macroblocks,
-                            slice->cabac_init_idc, qp))
-                status = VA_STATUS_ERROR_ALLOCATION_FAILED;
-        } else {
-            cavlc(&bits, picture, before, inter, slice->macroblock_address, slice->num_macroblocks);
+        if (driver->mode.idle && inter && !cabac) {
+            bits_ue(&bits, slice->num_macroblocks);
+            bits_put(&bits, 1, 1);
+            bits_align(&bits, 0);
+            fits = nal(out, header, &bits);
+            continue;
         }
+        struct coding coding = {.source = source, .reference = quiet ? reference : NULL, .out = picture,
+                                .first = slice->macroblock_address, .count = slice->num_macroblocks, .inter = inter,
+                                .qp = qp, .init_idc = slice->cabac_init_idc, .raw = calloc(1, all)};
+        uint8_t *flat = pace(driver, context, &coding, cabac);
+        coding.flat = flat;
+        if (!coding.raw) status = VA_STATUS_ERROR_ALLOCATION_FAILED;
+        else if (!cabac) slice_cavlc(&bits, &coding);
+        else if (!slice_cabac(&bits, &coding)) status = VA_STATUS_ERROR_ALLOCATION_FAILED;
+        free(coding.raw);
+        free(flat);
         if (status == VA_STATUS_SUCCESS) fits = nal(out, header, &bits);
     }
     if (job->picture.pic_fields.bits.reference_pic_flag) context->own_frame_num++;
@@ -276,8 +228,10 @@ VAStatus encode_run(struct driver *driver, struct context *context) {
 #define FROM(when) (mode->when >= 0 && frame >= mode->when)
     if (FROM(crash_after)) __builtin_trap();
     if (FROM(fail_after)) return VA_STATUS_ERROR_OPERATION_FAILED;
-    if (!load(source, picture, columns, rows)) return VA_STATUS_ERROR_ALLOCATION_FAILED;
-    VAStatus status = write_picture(driver, context, picture, reference, out);
+    bool idle = mode->idle && reference;
+    if (!idle && !load(source, &context->source, columns, rows)) return VA_STATUS_ERROR_ALLOCATION_FAILED;
+    if (!room(picture, columns, rows)) return VA_STATUS_ERROR_ALLOCATION_FAILED;
+    VAStatus status = write_picture(driver, context, idle ? picture : &context->source, picture, reference, out);
     if (FROM(garbage_after)) {
         uint32_t noise = 12345;
         for (uint32_t i = 0; i < out->used; i++) {

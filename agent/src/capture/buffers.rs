@@ -6,7 +6,7 @@
 //! mapping costs a page fault for every 4 KiB.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use drm::buffer::{DrmFourcc, DrmModifier, Handle};
 use drm::control::{Device as _, framebuffer, from_u32};
@@ -39,6 +39,40 @@ pub struct Framebuffer<'a> {
     pub offset: usize,
     /// The bytes.
     pub mapping: &'a Mapping,
+}
+
+/// A scanout as a GPU sees it.
+#[derive(Debug)]
+pub struct Dmabuf {
+    /// The buffer.
+    pub fd: OwnedFd,
+    /// DRM FourCC.
+    pub fourcc: u32,
+    /// DRM format modifier.
+    pub modifier: u64,
+    /// Columns and rows of the framebuffer.
+    pub size: (u32, u32),
+    /// Bytes from one row to the next.
+    pub pitch: u32,
+    /// Bytes in front of the first pixel.
+    pub offset: u32,
+    /// The first column and row that are shown.
+    pub start: (u32, u32),
+}
+
+impl Framebuffer<'_> {
+    /// For a GPU, with a descriptor of its own; `None` where the kernel exports none.
+    pub fn dmabuf(&self, start: (u32, u32)) -> Option<Dmabuf> {
+        Some(Dmabuf {
+            fd: self.mapping.dmabuf()?.try_clone_to_owned().ok()?,
+            fourcc: self.fourcc,
+            modifier: self.modifier,
+            size: self.size,
+            pitch: u32::try_from(self.pitch).ok()?,
+            offset: u32::try_from(self.offset).ok()?,
+            start,
+        })
+    }
 }
 
 /// Why a framebuffer cannot be read.

@@ -20,6 +20,7 @@ use super::screen::Screen;
 use super::vaapi::candidates::{self, Candidate};
 use super::vaapi::{Progress, Remote, VaapiError, session::Rate};
 use super::{AccessUnit, EncodeError, Request, Tuning};
+use crate::capture::buffers::Dmabuf;
 use crate::sys::va;
 
 /// A driver that failed is tried again after this, …
@@ -205,7 +206,11 @@ impl Auto {
     /// # Errors
     ///
     /// The software encoder's, or the driver's if nothing else is wanted.
-    pub fn encode(&mut self, request: Request<'_>) -> Result<AccessUnit, EncodeError> {
+    pub fn encode(
+        &mut self,
+        request: Request<'_>,
+        scanout: Option<&Dmabuf>,
+    ) -> Result<AccessUnit, EncodeError> {
         let picture = request.frame.picture;
         if picture.size() != self.size {
             let (width, height) = picture.size();
@@ -216,9 +221,15 @@ impl Auto {
         if let Hardware::Running(name, remote, since) = &mut self.hardware {
             // The first frame of an encoder is an IDR, whoever asks.
             let idr = request.idr || self.software.is_some() || remote.frames() == 0;
-            match remote.encode(picture, request.frame.damage.rects(), idr, rate) {
+            let path = remote.path().to_owned();
+            match remote.encode_scanout(picture, request.frame.damage.rects(), idr, rate, scanout) {
                 Ok((bytes, qp)) => {
                     self.software = None;
+                    if remote.path() != path {
+                        // Each time that a cursor appears or goes: nothing for the journal.
+                        log::debug!("encoder: pictures come by {}", remote.path());
+                        self.tell();
+                    }
                     let budget = rate.bitrate / u32::from(rate.fps.max(1)) / 8;
                     let coarse = qp.map_or(bytes.len() as u32 > budget, |qp| qp > COARSE);
                     return Ok(AccessUnit { bytes, idr, coarse });
@@ -291,6 +302,17 @@ impl Auto {
             return;
         };
         memory().works(&name);
+        if let Some(opened) = remote.opened() {
+            log::info!(
+                "encoder: VA-API, {}, {}, {}, {}, {}, headers from us: {}",
+                opened.driver,
+                opened.profile,
+                opened.entrypoint,
+                opened.rate_control,
+                opened.path,
+                opened.packed
+            );
+        }
         self.hardware = Hardware::Running(name, remote, Instant::now());
         self.tell();
     }
@@ -335,16 +357,7 @@ impl Auto {
             state.driver.clone_from(&opened.driver);
             state.profile.clone_from(&opened.profile);
             state.entrypoint.clone_from(&opened.entrypoint);
-            state.path.clone_from(&opened.path);
-            log::info!(
-                "encoder: VA-API, {}, {}, {}, {}, {}, headers from us: {}",
-                opened.driver,
-                opened.profile,
-                opened.entrypoint,
-                opened.rate_control,
-                opened.path,
-                opened.packed
-            );
+            state.path = remote.path().into();
         }
         state.rejected.clone_from(&memory().rejected);
         self.news = Some(state);

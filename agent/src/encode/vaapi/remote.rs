@@ -1,6 +1,7 @@
 //! The agent's side: starts a helper, feeds it, and believes nothing that it says.
 
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -8,9 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::candidates::Candidate;
-use super::message::{self, Answer, Opened, Order, Source};
+use super::message::{self, Answer, Layout, Opened, Order, Source};
 use super::session::Rate;
 use super::{VaapiError, check};
+use crate::capture::buffers::Dmabuf;
 use crate::damage::Rect;
 use crate::picture::Picture;
 use crate::sys::pair::End;
@@ -41,6 +43,14 @@ pub enum Progress {
     Ready,
 }
 
+/// What came of a frame.
+enum Outcome {
+    /// The access unit and the quantiser.
+    Unit((Vec<u8>, Option<u8>)),
+    /// Not by this path; the reason.
+    Refused(String),
+}
+
 /// One helper with one encoder.
 #[derive(Debug)]
 pub struct Remote {
@@ -53,6 +63,10 @@ pub struct Remote {
     /// What the shared picture does not show yet; everything at first.
     stale: Vec<Rect>,
     frames: u64,
+    /// Dma-bufs are tried until one is refused.
+    imports: bool,
+    /// How the last picture got to the encoder.
+    path: String,
 }
 
 impl Remote {
@@ -87,6 +101,8 @@ impl Remote {
             opened: None,
             stale: vec![whole],
             frames: 0,
+            imports: false,
+            path: String::new(),
         };
         let open = Order::Open { size, bitrate: rate.bitrate, fps: rate.fps };
         this.socket.send(&message::encode(&open), &[this.memory.fd()]).map_err(failed)?;
@@ -96,6 +112,11 @@ impl Remote {
     /// What was opened, once it is.
     pub fn opened(&self) -> Option<&Opened> {
         self.opened.as_ref()
+    }
+
+    /// The helper's process id, while it lives.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Frames that came out.
@@ -114,10 +135,12 @@ impl Remote {
         }
         match self.answer(timeout)? {
             Some(Answer::Opened(opened)) => {
-                self.opened = Some(opened);
+                self.imports = opened.converts;
+                self.path = plain(&opened.path);
+                self.opened = Some(Opened { driver: plain(&opened.driver), ..opened });
                 Ok(Progress::Ready)
             }
-            Some(Answer::Failed { reason, .. }) => Err(VaapiError::Driver(reason)),
+            Some(Answer::Failed { reason, .. }) => Err(VaapiError::Driver(plain(&reason))),
             Some(Answer::Encoded { .. }) => {
                 Err(VaapiError::Helper("it answers out of turn".into()))
             }
@@ -138,6 +161,50 @@ impl Remote {
         }
     }
 
+    /// How the last picture got to the encoder.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Encodes a picture from its scanout where the driver takes that, else from memory; yields the
+    /// access unit and the quantiser.
+    ///
+    /// # Errors
+    ///
+    /// The helper is of no more use.
+    pub fn encode_scanout(
+        &mut self,
+        picture: &Picture,
+        damage: &[Rect],
+        idr: bool,
+        rate: Rate,
+        scanout: Option<&Dmabuf>,
+    ) -> Result<(Vec<u8>, Option<u8>), VaapiError> {
+        if let Some(scanout) = scanout
+            && self.imports
+        {
+            let layout = Layout {
+                fourcc: scanout.fourcc,
+                modifier: scanout.modifier,
+                size: scanout.size,
+                pitch: scanout.pitch,
+                offset: scanout.offset,
+                start: scanout.start,
+            };
+            match self.order(idr, rate, Source::Dmabuf(layout), &[scanout.fd.as_fd()])? {
+                Outcome::Unit(unit) => {
+                    self.pass_over(damage);
+                    return Ok(unit);
+                }
+                Outcome::Refused(reason) => {
+                    log::info!("encoder: the scanout is not imported, but copied: {reason}");
+                    self.imports = false;
+                }
+            }
+        }
+        self.encode(picture, damage, idr, rate)
+    }
+
     /// Encodes a picture in memory; yields the access unit and the quantiser.
     ///
     /// # Errors
@@ -154,16 +221,37 @@ impl Remote {
         let rects = message::rects(&self.stale, self.size);
         rects.iter().for_each(|rect| self.share(picture, *rect));
         self.stale.clear();
+        match self.order(idr, rate, Source::Memory(rects), &[])? {
+            Outcome::Unit(unit) => Ok(unit),
+            Outcome::Refused(reason) => Err(VaapiError::Driver(reason)),
+        }
+    }
+
+    fn order(
+        &mut self,
+        idr: bool,
+        rate: Rate,
+        source: Source,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Outcome, VaapiError> {
         let (bitrate, fps) = (rate.bitrate, rate.fps);
-        let order = Order::Encode { idr, bitrate, fps, source: Source::Memory(rects) };
-        let send = self.socket.send(&message::encode(&order), &[]);
+        let order = Order::Encode { idr, bitrate, fps, source };
+        let send = self.socket.send(&message::encode(&order), fds);
         send.map_err(|_| self.epitaph())?;
         let deadline = if self.frames == 0 { FIRST_DEADLINE } else { FRAME_DEADLINE };
-        let answer = self.answer(deadline)?;
-        self.frames += 1;
-        match answer {
-            Some(Answer::Encoded { length, qp, .. }) => Ok((self.fetch(length, idr)?, qp)),
-            Some(Answer::Failed { reason, .. }) => Err(VaapiError::Driver(reason)),
+        match self.answer(deadline)? {
+            Some(Answer::Encoded { length, qp, path }) => {
+                let unit = self.fetch(length, idr)?;
+                self.frames += 1;
+                if self.path != path {
+                    self.path = plain(&path);
+                }
+                Ok(Outcome::Unit((unit, qp)))
+            }
+            Some(Answer::Failed { reason, usable: true }) => Ok(Outcome::Refused(plain(&reason))),
+            Some(Answer::Failed { reason, usable: false }) => {
+                Err(VaapiError::Driver(plain(&reason)))
+            }
             Some(Answer::Opened(_)) => Err(VaapiError::Helper("it answers out of turn".into())),
             None => Err(VaapiError::Late(deadline.as_millis())),
         }
@@ -226,6 +314,11 @@ impl Remote {
         }
         VaapiError::Died("without a word".into())
     }
+}
+
+/// A driver's words, for one line of the log.
+fn plain(reason: &str) -> String {
+    reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }
 
 impl Drop for Remote {

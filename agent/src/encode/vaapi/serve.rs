@@ -21,7 +21,7 @@ use crate::sys::va::{Device, Display, ImageLayout};
 ///
 /// The socket's; a driver's failure is an answer.
 pub fn serve(device: Option<PathBuf>) -> io::Result<()> {
-    crate::sys::process::confine()?;
+    let confined = crate::sys::process::confine();
     let socket = End::of(io::stdin().as_fd().try_clone_to_owned()?);
     let Some(Received { bytes, mut fds }) = socket.receive(None)? else { return Ok(()) };
     let (Some(Order::Open { size, bitrate, fps }), Some(memory)) =
@@ -30,7 +30,10 @@ pub fn serve(device: Option<PathBuf>) -> io::Result<()> {
         return Err(io::Error::from(io::ErrorKind::InvalidData));
     };
     let rate = Rate { bitrate, fps };
-    let opened = open(device, size, rate, memory);
+    let opened = match confined {
+        Ok(()) => open(device, size, rate, memory),
+        Err(error) => Err(format!("the helper cannot give up its capabilities: {error}")),
+    };
     let mut encoder = match opened {
         Ok((encoder, opened)) => {
             socket.send(&message::encode(&Answer::Opened(opened)), &[])?;

@@ -1,0 +1,283 @@
+//! VA-API under the real libva: clients that nobody here wrote, then the agent.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use transom_tests::card::pattern;
+use transom_tests::{Guest, Process, Relay, Test, Uml, Viewer, machine_test, va};
+
+const LIMIT: Duration = Duration::from_secs(240);
+const SOON: Duration = Duration::from_secs(30);
+/// What a still picture has to reach.
+const TRUE: f64 = 35.0;
+
+#[test]
+fn programs_that_know_nothing_of_us_encode_with_the_driver() {
+    machine_test("programs that know nothing of us encode with the driver", LIMIT, |test| {
+        let (driver, display) = (va::driver()?, va::Display::start(test)?);
+        let run = |mode: &str, program: &str, arguments: &[&str]| -> Result<String> {
+            let mut command = Command::new(program);
+            display.lend(command.args(arguments), &driver, mode);
+            let output = command.output().with_context(|| format!("no {program}"))?;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            ensure!(output.status.success(), "{program} ({mode}): {said}");
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        for (mode, has, lacks) in [
+            ("radeonsi", "VAProfileH264ConstrainedBaseline:\tVAEntrypointEncSlice\n", "EncSliceLP"),
+            ("intel", "VAProfileH264High               :\tVAEntrypointEncSliceLP", "EncSlice\n"),
+            ("d3d12", "VAProfileH264Main", "ConstrainedBaseline"),
+        ] {
+            let told = run(mode, "vainfo", &["--display", "x11"])?;
+            ensure!(told.contains(has) && !told.contains(lacks), "{mode}: {told}");
+        }
+        let raw = test.dir().join("raw.nv12").display().to_string();
+        let coded = test.dir().join("coded.h264").display().to_string();
+        let make = |size: &str| -> Result<()> {
+            let source = format!("testsrc2=size={size}:rate=30");
+            let filter = ["-frames:v", "10", "-vf", "format=nv12"];
+            let make = ["-v", "error", "-f", "lavfi", "-i", &source];
+            run("", "ffmpeg", &[&make[..], &filter, &["-f", "rawvideo", "-y", &raw]].concat())?;
+            Ok(())
+        };
+        let same = |what: &str| -> Result<()> {
+            let expected = std::fs::read(&raw)?;
+            let decoded = test.dir().join("decoded.nv12").display().to_string();
+            let decode = ["-v", "error", "-f", "h264", "-i", &coded, "-pix_fmt", "nv12", "-y"];
+            run("", "ffmpeg", &[&decode[..], &["-f", "rawvideo", &decoded]].concat())?;
+            ensure!(std::fs::read(&decoded)? == expected, "{what}: decoded pictures differ");
+            Ok(())
+        };
+        let size = "1366x768";
+        make(size)?;
+        let device =
+            ["-init_hw_device", "vaapi=va:,connection_type=x11", "-filter_hw_device", "va"];
+        let read = ["-v", "error", "-f", "rawvideo", "-pix_fmt", "nv12", "-s", size, "-i", &raw];
+        for (mode, options) in [
+            ("radeonsi", &["-coder", "cavlc"][..]),
+            ("radeonsi", &["-profile:v", "constrained_baseline", "-b:v", "4M"]),
+            ("radeonsi", &["-slices", "4"]),
+            ("d3d12", &["-rc_mode", "CBR", "-b:v", "4M"]),
+            ("intel", &["-low_power", "1"]),
+        ] {
+            let encode = ["-vf", "hwupload", "-c:v", "h264_vaapi"];
+            let out = ["-y", &coded[..]];
+            run(mode, "ffmpeg", &[&device, &read[..], &encode, options, &out].concat())?;
+            same(&format!("ffmpeg, {mode}, {options:?}"))?;
+        }
+        // Rows of a multiple of four: GStreamer's raw pictures have no others. Cropped both ways.
+        make("1364x762")?;
+        for options in [&[][..], &["cabac=true"], &["rate-control=cbr", "bitrate=4000"]] {
+            let parse = "rawvideoparse width=1364 height=762 format=nv12";
+            let from = format!("location={raw}");
+            let to = format!("location={coded}");
+            let mut line = vec!["-q", "filesrc", &from, "!"];
+            line.extend(parse.split(' '));
+            line.extend(["!", "vaapih264enc"]);
+            line.extend(options);
+            line.extend(["!", "video/x-h264,stream-format=byte-stream", "!", "filesink", &to]);
+            run("radeonsi", "gst-launch-1.0", &line)?;
+            same(&format!("GStreamer, {options:?}"))?;
+        }
+        Ok(())
+    });
+}
+
+/// A guest with a still picture on its screen, and the driver.
+fn guest(test: &Test, mode: &str) -> Result<Guest> {
+    let guest = Uml::new(test).boot()?;
+    va::equip(&guest, mode)?;
+    Ok(guest)
+}
+
+#[test]
+fn ffmpeg_imports_the_scanout_in_a_guest() {
+    machine_test("ffmpeg imports the scanout in a guest", LIMIT, |test| {
+        let guest = guest(test, "radeonsi")?;
+        let mut card = guest.testcard()?;
+        card.tell("mode 1366x768 XRGB8888")?;
+        card.tell("still 4")?;
+        // The scanout's dma-buf goes from VKMS into the driver, which converts and encodes it.
+        let command = "card=$(basename $(ls -d /sys/devices/*/vkms/drm/card*)) && \
+            /run/peer/lib64/ld-linux-x86-64.so.2 /run/peer/usr/bin/ffmpeg -v error \
+            -device /dev/dri/$card -f kmsgrab -framerate 5 -i - -frames:v 3 \
+            -vf hwmap=derive_device=vaapi,scale_vaapi=format=nv12 -c:v h264_vaapi \
+            -y /host/log/grab.h264 2>&1";
+        let output = guest.sh(command, SOON)?;
+        ensure!(output.status == 0, "ffmpeg: {}", output.text);
+        let picture = picture_of(&test.dir().join("grab.h264"), test)?;
+        let psnr = picture.psnr(&pattern(4, 1366, 768))?;
+        ensure!(psnr > TRUE, "only {psnr:.1} dB");
+        Ok(())
+    });
+}
+
+#[test]
+fn gstreamer_encodes_on_a_render_node_in_a_guest() {
+    machine_test("gstreamer encodes on a render node in a guest", LIMIT, |test| {
+        let guest = guest(test, "radeonsi")?;
+        // This machine's own GStreamer: its plugin `va` wants a render node, which only the guest
+        // has, and the guest sees this machine's files.
+        guest.run(
+            "mkdir -p /run/all && mount -t hostfs -o hostfs=/ hostfs /run/all && \
+             for d in dev proc sys; do mount --bind /$d /run/all/$d; done",
+        )?;
+        let dir = test.dir().display().to_string();
+        let size = "width=1366,height=768";
+        let output = guest.sh(
+            &format!(
+                "chroot /run/all env -u LD_LIBRARY_PATH LIBVA_DRIVERS_PATH={} \
+                 XDG_CACHE_HOME={dir} HOME={dir} gst-launch-1.0 -q \
+                 videotestsrc pattern=smpte75 num-buffers=5 ! video/x-raw,format=NV12,{size} ! \
+                 vah264enc ! video/x-h264,stream-format=byte-stream ! \
+                 filesink location={dir}/va.h264 2>&1",
+                va::driver()?.display()
+            ),
+            SOON,
+        )?;
+        ensure!(output.status == 0, "GStreamer: {}", output.text);
+        let picture = picture_of(&test.dir().join("va.h264"), test)?;
+        ensure!((picture.width, picture.height) == (1366, 768), "{picture:?}");
+        // The bars: grey first, blue last of seven.
+        let grey = picture.at(60, 100);
+        let blue = picture.at(1366 - 60, 100);
+        ensure!(grey.iter().all(|v| v.abs_diff(190) < 16), "{grey:?}");
+        ensure!(blue[2] > 170 && blue[0] < 30 && blue[1] < 30, "{blue:?}");
+        Ok(())
+    });
+}
+
+/// The last picture of a stream.
+fn picture_of(stream: &Path, test: &Test) -> Result<transom_tests::Picture> {
+    let file = test.dir().join("last.ppm");
+    let status = Process::command("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(stream)
+        // What kmsgrab captures has no matrix in its VUI: the driver converts by BT.709.
+        .args(["-vf", "scale=in_color_matrix=bt709"])
+        .args(["-sws_flags", "bicubic+accurate_rnd+full_chroma_int", "-update", "1", "-y"])
+        .arg(&file)
+        .status()?;
+    ensure!(status.success(), "ffmpeg cannot decode {}", stream.display());
+    transom_tests::Picture::read_ppm(&file)
+}
+
+/// Waits until the agent has said something.
+fn wait_agent(guest: &Guest, text: &str) -> Result<()> {
+    let end = std::time::Instant::now() + SOON;
+    while !guest.agent_log().contains(text) {
+        ensure!(
+            std::time::Instant::now() < end,
+            "the agent never said '{text}':\n{}",
+            guest.agent_log()
+        );
+        guest.run("sleep 0.1")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_agent_encodes_through_libva_in_a_guest() {
+    machine_test("the agent encodes through libva in a guest", LIMIT, |test| {
+        let guest = guest(test, "radeonsi,paced")?;
+        guest.start_agent(&[])?;
+        let mut card = guest.testcard()?;
+        card.tell("mode 1280x720 XRGB8888")?;
+        card.tell("animate box")?;
+        let relay = Relay::start(test, &guest)?;
+        let viewer = Viewer::ffmpeg(test, &relay.sdp())?;
+        wait_agent(&guest, "encoder: VA-API, Transom software driver")?;
+        for (seed, (width, height)) in [(2, (1280, 720)), (3, (1366, 768)), (4, (800, 600))] {
+            card.tell(&format!("mode {width}x{height} XRGB8888"))?;
+            card.tell(&format!("still {seed}"))?;
+            let psnr = viewer.wait_like(&pattern(seed, width, height), TRUE, SOON)?;
+            println!("{width}x{height}: {psnr:.1} dB");
+        }
+        let log = guest.agent_log();
+        ensure!(!log.contains("given up"), "{log}");
+        // The scanout's own buffer went to the driver; VKMS has a cursor plane, but none is shown.
+        ensure!(log.contains("pictures come by dma-buf"), "{log}");
+        Ok(())
+    });
+}
+
+/// What each habit or fault of a driver leads to: words of the agent's log, in their order.
+const OUTCOMES: [(&str, &[&str]); 12] = [
+    ("no-import,paced", &["VA-API, Transom", "the scanout is not imported, but copied"]),
+    ("no-bgrx,paced", &["VA-API, Transom", "the scanout is not imported, but copied"]),
+    ("intel,paced", &["VA-API, Transom", "Constrained Baseline, EncSliceLP"]),
+    ("d3d12,paced", &["VA-API, Transom", "Main, EncSlice", "headers from us: none"]),
+    ("no-derive,paced", &["VA-API, Transom", "upload (image)"]),
+    ("no-encode", &["given up for 2 s", "does not encode it"]),
+    ("paced,fail-after=20", &["VA-API, Transom", "given up for 2 s: vaEndPicture"]),
+    ("paced,hang-after=20", &["VA-API, Transom", "given up for 2 s: no answer from the driver"]),
+    (
+        "paced,garbage-after=20",
+        &["VA-API, Transom", "given up for 2 s: the driver's output is wrong"],
+    ),
+    (
+        "paced,empty-after=20",
+        &["VA-API, Transom", "given up for 2 s: the driver's output is wrong"],
+    ),
+    ("paced,crash-after=20", &["VA-API, Transom", "given up for 2 s: the driver's process ended"]),
+    ("d3d12,wrong-size", &["VA-API, Transom", "given up for 2 s: the driver's output is wrong"]),
+];
+
+#[test]
+fn the_stream_goes_on_whatever_the_driver_does() {
+    let limit = Duration::from_secs(400);
+    machine_test("the stream goes on whatever the driver does", limit, |test| {
+        let guest = guest(test, "")?;
+        let mut card = guest.testcard()?;
+        let mut relay: Option<Relay> = None;
+        for (seed, (mode, words)) in (10..).zip(OUTCOMES) {
+            let mark = guest.agent_log().len();
+            va::set_mode(&guest, mode)?;
+            guest.start_agent(&[])?;
+            // An odd size: one that needs cropping.
+            card.tell("mode 1366x768 XRGB8888")?;
+            card.tell("animate box")?;
+            if relay.is_none() {
+                relay = Some(Relay::start(test, &guest)?);
+            }
+            let viewer = Viewer::ffmpeg(test, &relay.as_ref().context("just set")?.sdp())?;
+            let end = std::time::Instant::now() + SOON;
+            loop {
+                let log = guest.agent_log();
+                let mut rest = &log[mark..];
+                let in_order = words.iter().all(|word| match rest.find(word) {
+                    Some(at) => {
+                        rest = &rest[at..];
+                        true
+                    }
+                    None => false,
+                });
+                if in_order {
+                    break;
+                }
+                ensure!(
+                    std::time::Instant::now() < end,
+                    "{mode}: no {words:?} in\n{}",
+                    &log[mark..]
+                );
+                guest.run("sleep 0.1")?;
+            }
+            // Whoever encodes now: the truth arrives.
+            card.tell(&format!("still {seed}"))?;
+            let psnr = viewer
+                .wait_like(&pattern(seed, 1366, 768), TRUE, SOON)
+                .with_context(|| mode.to_owned())?;
+            println!("{mode}: {psnr:.1} dB");
+            drop(viewer);
+            guest.kill_agent("TERM")?;
+            let log = guest.agent_log();
+            let complaints = log[mark..].matches("given up").count();
+            ensure!(complaints < 8, "{mode}: the log repeats itself:\n{}", &log[mark..]);
+            // The helper ends with the agent, even one that hangs in its driver.
+            guest.run("while pidof transom-agent; do sleep 0.02; done")?;
+        }
+        Ok(())
+    });
+}
