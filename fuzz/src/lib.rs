@@ -36,9 +36,7 @@ use transom_relay::{
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
-pub const TARGETS: [Target; 9] = [
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 12] = [
     ("encoder", encoder::encoder, encoder::seeds),
     ("wire_guest", wire_guest, guest_seeds),
     ("wire_host", wire_host, host_seeds),
