@@ -17,6 +17,8 @@ pub mod guest;
 pub mod h264;
 pub mod input;
 pub mod link;
+pub mod list;
+pub mod metrics;
 pub mod output;
 pub mod pacer;
 pub mod relay;

@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(sum(page, "transom"), None);
         let check = judge(page);
         assert_eq!(check.verdict, Verdict::Pass, "{check:?}");
-        assert!(check.found.as_str().contains("59.5 fps to 3 viewers"), "{check:?}");
+        assert!(check.found.as_str().contains("59.5 fps to 3 viewers and targets"), "{check:?}");
         assert_eq!(judge("").verdict, Verdict::Warn);
     }
 }
