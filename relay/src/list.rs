@@ -66,11 +66,14 @@ pub struct Entry {
     pub answer: Result<(String, Sample), DiagError>,
 }
 
-/// Where guests keep their sockets unless a user says otherwise: `transom` in the user's and in the
-/// system's runtime directory.
+/// Where guests keep their sockets unless a user says otherwise: where `transom vm` puts them, and
+/// the system's runtime directory.
 pub fn default_run_dirs() -> Vec<PathBuf> {
-    let user = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    user.into_iter().chain([PathBuf::from("/run")]).map(|dir| dir.join("transom")).collect()
+    #[cfg(unix)]
+    let ours = [crate::vm::run::run_folder()];
+    #[cfg(not(unix))]
+    let ours: [PathBuf; 0] = [];
+    ours.into_iter().chain([PathBuf::from("/run/transom")]).collect()
 }
 
 /// Finds guests: those given, or all that can be found if none is.

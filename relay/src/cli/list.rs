@@ -25,8 +25,8 @@ pub struct ListArgs {
     /// unix:PATH or vsock:CID; those that can be found, if none is given.
     guests: Vec<GuestAddr>,
 
-    /// Look here for vsock sockets; may be given several times. $XDG_RUNTIME_DIR/transom and
-    /// /run/transom otherwise.
+    /// Look here for vsock sockets; may be given several times. Where `transom vm` keeps them, and
+    /// /run/transom, otherwise.
     #[arg(long, value_name = "DIR", env = "TRANSOM_RUN_DIR", value_delimiter = ',')]
     run_dir: Vec<PathBuf>,
 
