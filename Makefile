@@ -22,6 +22,18 @@ build: setup-build ## target/release/transom and target/release/transom-agent
 windows: setup-windows ## target/windows/transom.exe, built on Linux
 	tools/windows
 
+PREFIX ?= /usr/local
+.PHONY: install
+install: ## transom, its man pages and completions into PREFIX (/usr/local); DESTDIR for packages
+	@[ -x $(RELAY) ] || { echo "install: first run make build, as the user who owns this folder" >&2; exit 1; }
+	install -D -m 755 $(RELAY) "$(DESTDIR)$(PREFIX)/bin/transom"
+	set -e; manual=$$(mktemp -d); trap 'rm -rf "$$manual"' EXIT; $(RELAY) manual "$$manual"; \
+	install -d "$(DESTDIR)$(PREFIX)/share/man/man1"; \
+	install -m 644 "$$manual"/man1/*.1 "$(DESTDIR)$(PREFIX)/share/man/man1/"; \
+	install -D -m 644 "$$manual/bash/transom.bash" "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/transom"; \
+	install -D -m 644 "$$manual/zsh/_transom" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_transom"; \
+	install -D -m 644 "$$manual/fish/transom.fish" "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/transom.fish"
+
 .PHONY: image
 image: build setup-image ## dist/transom.vhdx and dist/transom.raw; FLAVOUR=gpu: also transom-gpu, with GPU drivers
 	image/build

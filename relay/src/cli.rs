@@ -8,6 +8,8 @@ use clap::{Parser, Subcommand};
 
 mod diag;
 mod link;
+mod list;
+mod manual;
 mod relay;
 mod rtsp;
 mod shutdown;
@@ -16,7 +18,7 @@ mod web;
 
 /// Brings the screen of a virtual machine to viewers on its host and beyond.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, max_term_width = 100)]
+#[command(name = "transom", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -36,6 +38,12 @@ enum Command {
     /// Makes, starts, stops and deletes machines that boot the guest image.
     #[command(after_help = vm::HELP)]
     Vm(vm::VmArgs),
+    /// Lists the guests that can be found from here, and how they are.
+    #[command(after_help = list::HELP)]
+    List(list::ListArgs),
+    /// Writes man pages and completions.
+    #[command(hide = true)]
+    Manual(manual::ManualArgs),
 }
 
 /// Does what the command line asks for.
@@ -45,5 +53,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Link(args) => link::run(&args),
         Command::Diag(args) => diag::run(args),
         Command::Vm(args) => vm::run(args),
+        Command::List(args) => list::run(args),
+        Command::Manual(args) => manual::run(args),
     }
 }

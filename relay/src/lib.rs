@@ -22,6 +22,8 @@ pub mod h264;
 pub mod http;
 pub mod input;
 pub mod link;
+pub mod list;
+pub mod metrics;
 pub mod output;
 pub mod pacer;
 pub mod relay;

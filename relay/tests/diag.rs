@@ -436,3 +436,50 @@ fn every_verb_shows_an_example() {
         );
     }
 }
+
+#[test]
+fn the_list_says_how_guests_are() {
+    let folder = Folder::new();
+    let guest = FakeGuest::new(&folder.join("vm.vsock"));
+    drop(UnixListener::bind(folder.join("dead.vsock")).expect("a socket"));
+    let silent = std::thread::spawn(move || {
+        let (peer, request) = accept(&guest);
+        assert!(matches!(request, Request::Stats { count: 1, .. }));
+        end(peer, Outcome::Failed { why: Line::new("no figures yet") });
+    });
+    let list = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_transom"));
+        command.arg("list").args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+        finish(command.spawn().expect("it was built"))
+    };
+    let at = |name: &str| format!("unix:{}", folder.join(name).display());
+    let (code, stdout, stderr) = list(&[&at("vm.vsock"), &at("dead.vsock"), "--json"]);
+    silent.join().expect("the guest");
+    assert_eq!(code, 1, "{stderr}");
+    let lines: Vec<Value> =
+        stdout.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let state = |i: usize| lines[i]["state"].as_str().expect("a state").to_owned();
+    assert_eq!([state(0), state(1)], ["no-answer", "unreachable"], "{stdout}");
+    assert!(lines[0]["text"].as_str().expect("words").contains("no figures yet"));
+}
+
+#[test]
+fn man_pages_and_completions_know_every_verb() {
+    let folder = Folder::new();
+    let dir = folder.join("out");
+    let status = Command::new(env!("CARGO_BIN_EXE_transom"))
+        .arg("manual")
+        .arg(&dir)
+        .status()
+        .expect("it was built");
+    assert!(status.success());
+    let read = |name: &str| std::fs::read_to_string(dir.join(name)).expect(name);
+    for verb in ["logs", "screenshot", "bundle"] {
+        assert!(read("bash/transom.bash").contains(verb), "{verb}");
+        assert!(read("zsh/_transom").contains(verb), "{verb}");
+        assert!(read("fish/transom.fish").contains(verb), "{verb}");
+        let page = read(&format!("man1/transom-diag-{verb}.1"));
+        assert!(page.contains("transom diag vsock:3"), "an example in {page}");
+    }
+    assert!(read("man1/transom.1").contains("relay"));
+}

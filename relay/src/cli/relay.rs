@@ -13,6 +13,7 @@ use transom_protocol::{BitRate, PORT};
 use transom_relay::{
     feed,
     guest::{self, NamedGuest},
+    metrics::{Metrics, MetricsAddr},
     output::udp::{Target, UdpOutput},
     relay::{Config, Ending, Relay},
     rtp::DEFAULT_PACKET,
@@ -41,6 +42,8 @@ Examples:
     transom relay doom=vsock:3 --rtsp
   Two guests at once, under names of your choice:
     transom relay doom=vsock:3 desk=unix:/run/vm/desk.vsock
+  Figures for Prometheus at http://127.0.0.1:9998/metrics:
+    transom relay vsock:3 --metrics 9998
 
 Exit status: 0 when ended by Ctrl-C or SIGTERM, 1 on failure, 2 for a wrong command line,
 3 when another relay has taken over the guest. Set RUST_LOG=debug to see more.";
@@ -88,6 +91,9 @@ pub struct RelayArgs {
 
     #[command(flatten)]
     web: web::WebArgs,
+    /// Serve figures for Prometheus at http://ADDR/metrics; a port alone is on loopback.
+    #[arg(long, value_name = "ADDR", env = "TRANSOM_METRICS")]
+    metrics: Option<MetricsAddr>,
 
     /// The agent's vsock port in the guest.
     #[arg(long, env = "TRANSOM_PORT", default_value_t = PORT, value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
@@ -130,6 +136,11 @@ fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
         let shutdown = shutdown()?;
         let epoch = Instant::now();
         let several = args.guests.len() > 1;
+        let targets = args.rtp.len();
+        let mut metrics = match args.metrics {
+            Some(address) => Some(Metrics::bind(address).await?),
+            None => None,
+        };
         let outputs: Result<Vec<_>, _> =
             args.rtp.into_iter().map(|target| UdpOutput::open(target, args.ttl)).collect();
         let mut video = video::Config {
@@ -147,6 +158,9 @@ fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
             let video = Video::new(std::mem::replace(&mut video, without), epoch)
                 .context("the system gives no random numbers")?;
             let (source, commands, feed) = feed::feed(&name, &guest);
+            if let Some(metrics) = &mut metrics {
+                metrics.add(feed.clone(), args.port, targets);
+            }
             feeds.push(feed);
             let bitrate = args.bitrate.map(BitRate);
             let config = Config { guest, port: args.port, bitrate };
@@ -160,6 +174,13 @@ fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
         }
         let rtsp = args.rtsp.start(args.payload.into(), epoch, &feeds, stopped.clone())?;
         web::start(&args.web, feeds, args.bitrate, epoch).await?;
+        if let Some(metrics) = metrics {
+            tokio::spawn(async {
+                if let Err(e) = metrics.serve().await {
+                    log::error!("metrics are not served any more: {e}");
+                }
+            });
+        }
         let mut shutdown = std::pin::pin!(shutdown);
         let (mut result, mut asked) = (Ok(Ending::Asked), false);
         loop {

@@ -15,7 +15,7 @@ use transom_protocol::{
 use super::DiagError;
 use crate::{
     guest::{self, GuestAddr},
-    link::Link,
+    link::{Link, LinkError},
     session::{Session, SessionError, Welcome},
 };
 
@@ -190,7 +190,14 @@ impl Answers {
                 .map_err(|_| DiagError::Silent { guest: self.guest.clone(), after: silence })?,
             None => turn.await,
         };
-        result.map_err(|why| DiagError::Link { guest: self.guest.clone(), why })
+        match result {
+            // The guest takes no more, and may have said why before it closed: read on.
+            Err(LinkError::Io { .. }) if !self.link.outbox.is_empty() => {
+                self.link.outbox.clear();
+                Ok(())
+            }
+            result => result.map_err(|why| DiagError::Link { guest: self.guest.clone(), why }),
+        }
     }
 
     fn poll(&mut self) -> Result<Option<Answer>, DiagError> {

@@ -110,8 +110,13 @@ pub async fn run(
     let mut watching = std::pin::pin!(watching);
     loop {
         tokio::select! {
-            answer = answers.next() => {
+            // Not `next`, which would send on for ever while the guest says nothing, and take no
+            // more input meanwhile.
+            answer = answers.drive() => {
                 let Some(answer) = answer? else {
+                    if !answers.has_ended() {
+                        continue;
+                    }
                     return status.map(Ending::Exited).ok_or_else(|| answers.nonsense("no exit status"));
                 };
                 match answer.message {

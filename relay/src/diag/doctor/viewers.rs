@@ -63,11 +63,9 @@ fn judge(page: &str) -> Check {
         let found = "the relay streams nothing at the moment".into();
         return say(Verdict::Warn, found, "See what the relay says; the checks above tell why");
     };
-    let viewers = sum(page, "transom_viewers").unwrap_or(0.0);
-    let lost = sum(page, "transom_packets_lost_total").unwrap_or(0.0);
-    let found = format!(
-        "the relay passes on {fps:.1} fps to {viewers:.0} viewers; {lost:.0} packets were not taken"
-    );
+    let viewers = sum(page, "transom_viewers").unwrap_or(0.0)
+        + sum(page, "transom_rtp_targets").unwrap_or(0.0);
+    let found = format!("the relay passes on {fps:.1} fps to {viewers:.0} viewers and targets");
     if viewers == 0.0 {
         say(Verdict::Warn, found, "Nobody watches: open a viewer, or name it with --rtp")
     } else {
@@ -88,7 +86,7 @@ mod tests {
         assert_eq!(sum(page, "transom"), None);
         let check = judge(page);
         assert_eq!(check.verdict, Verdict::Pass, "{check:?}");
-        assert!(check.found.as_str().contains("59.5 fps to 3 viewers"), "{check:?}");
+        assert!(check.found.as_str().contains("59.5 fps to 3 viewers and targets"), "{check:?}");
         assert_eq!(judge("").verdict, Verdict::Warn);
     }
 }
