@@ -7,12 +7,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use transom_tests::{Browser, Guest, Process, Relay, Test, Uml, machine_test, project_dir};
+use transom_tests::{
+    Browser, EventLog, Guest, Process, Relay, Test, Uml, machine_test, project_dir,
+};
 
 const LIMIT: Duration = Duration::from_secs(240);
 const SOON: Duration = Duration::from_secs(30);
+/// What the guest calls a gamepad of the page.
+const PAD: &str = "Microsoft X-Box 360 pad";
 /// What a picture has to reach after WebRTC, colours and all.
 const TRUE: f64 = 30.0;
+
+/// Whether an event was told behind a mark.
+fn told(log: &EventLog, start: usize, event: &str) -> bool {
+    log.lines()[start..].iter().any(|line| line.contains(event))
+}
 
 /// A relay with a page.
 struct Web {
@@ -95,6 +104,74 @@ fn a_page_shows_what_the_guest_shows_and_says_what_goes_on() {
         page.wait_like(&card.expected()?, TRUE)?;
         let complaints = page.tell_to("complaints")?;
         ensure!(complaints == json!([]), "{complaints}");
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "new: to be run by hand until it has proven itself"]
+fn control_goes_from_hand_to_hand_and_leaves_nothing_held() {
+    machine_test("control goes from hand to hand", LIMIT, |test| {
+        let guest = Uml::new(test).boot()?;
+        guest.start_agent(&[])?;
+        let log = EventLog::start(&guest, test)?;
+        let mut card = guest.testcard()?;
+        card.tell("mode 1280x720 XRGB8888")?;
+        card.tell("animate screen")?;
+        let web = Web::start(test, &guest, &[])?;
+        let mut first = Browser::start(test)?;
+        first.open(&web.link_as("control")?)?;
+        first.wait_text("#badge", "you have control")?;
+        first.tell_to("focus")?;
+        first.tell(&json!({ "do": "down", "key": "KeyW" }))?;
+        let (held, _) = log.wait(0, "Transom keyboard: 1 17 1 ")?;
+        // Another takes it: what was held is released.
+        let mut second = Browser::start(test)?;
+        second.open(&web.link_as("control")?)?;
+        second.wait_text("#badge", "somebody else has control")?;
+        second.tell(&json!({ "do": "click", "selector": "#take" }))?;
+        second.wait_text("#badge", "you have control")?;
+        first.wait_text("#badge", "somebody else has control")?;
+        let (released, _) = log.wait(held, "Transom keyboard: 1 17 0 ")?;
+        first.tell(&json!({ "do": "press", "key": "KeyX" }))?;
+        second.tell(&json!({ "do": "down", "key": "KeyY" }))?;
+        let (typed, _) = log.wait(released, "Transom keyboard: 1 21 1 ")?;
+        ensure!(!told(&log, released, ": 1 45 "), "a key of who lost control came through");
+        // The page loses the focus, and later is closed: each releases.
+        second.tell_to("blur")?;
+        let (blurred, _) = log.wait(typed, "Transom keyboard: 1 21 0 ")?;
+        second.tell(&json!({ "do": "down", "key": "KeyZ" }))?;
+        let (last, _) = log.wait(blurred, "Transom keyboard: 1 44 1 ")?;
+        second.tell_to("close")?;
+        log.wait(last, "Transom keyboard: 1 44 0 ")?;
+        first.wait_text("#badge", "nobody has control")?;
+        // A mouse, by place, and a gamepad; the first to do something has control.
+        let mark = log.mark();
+        first.tell(&json!({ "do": "move", "x": 640, "y": 400 }))?;
+        log.wait(mark, "Transom tablet: 3 0 ")?;
+        first.tell(&json!({ "do": "mouse", "button": "right" }))?;
+        log.wait(mark, "Transom tablet: 1 273 1 ")?;
+        log.wait(mark, "Transom tablet: 1 273 0 ")?;
+        first.tell(&json!({ "do": "wheel", "x": 0, "y": 100 }))?;
+        log.wait(mark, "Transom mouse: 2 11 -120 ")?;
+        first.tell_to("plug")?;
+        let (plugged, _) = log.wait(mark, &format!("+ {PAD}"))?;
+        first.tell(&json!({ "do": "pad", "button": 0, "pressed": true }))?;
+        let (pressed, _) = log.wait(plugged, &format!("{PAD}: 1 304 1 "))?;
+        first
+            .tell(&json!({ "do": "pad", "button": 0, "pressed": false, "axis": 0, "value": 1 }))?;
+        log.wait(pressed, &format!("{PAD}: 1 304 0 "))?;
+        log.wait(pressed, &format!("{PAD}: 3 0 32767 "))?;
+        // Watching is not playing.
+        let mut third = Browser::start(test)?;
+        third.open(&web.link_as("view")?)?;
+        third.wait_text("#badge", "watching")?;
+        third.tell_to("focus")?;
+        third.tell(&json!({ "do": "press", "key": "KeyQ" }))?;
+        first.tell_to("focus")?;
+        first.tell(&json!({ "do": "press", "key": "KeyE" }))?;
+        log.wait(last, "Transom keyboard: 1 18 1 ")?;
+        ensure!(!told(&log, last, ": 1 16 "), "a key of who only watches came through");
         Ok(())
     });
 }

@@ -232,6 +232,7 @@ mod tests {
             sets: None,
             agent: Some(transom_protocol::message::Text::new("an \"agent\" \\")),
             boot: None,
+            input: crate::input::InputState::Absent,
         };
         let latency_us = Some(Stages {
             encode: Percentiles { p50: 5000, p95: 6000, p99: 7000 },

@@ -145,7 +145,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        feed::{Source, feed},
+        feed::{Commands, feed},
         guest::GuestAddr,
     };
 
@@ -153,10 +153,10 @@ mod tests {
     const B: ViewerId = ViewerId(2);
 
     /// A guest that takes input, and its desk.
-    fn desk() -> (Source, Desk) {
-        let (source, _commands, feed) = feed("doom", &GuestAddr::Vsock { cid: 3 });
-        source.port().board().connect();
-        (source, Desk::new(feed, false))
+    fn desk() -> (Commands, Desk) {
+        let (_source, commands, feed) = feed("doom", &GuestAddr::Vsock { cid: 3 });
+        commands.port().board().connect();
+        (commands, Desk::new(feed, false))
     }
 
     fn batch(actions: Vec<Action>) -> Vec<u8> {
@@ -168,9 +168,9 @@ mod tests {
     }
 
     /// The keys that reach the guest now.
-    fn keys(source: &Source) -> Vec<(u16, bool)> {
+    fn keys(commands: &Commands) -> Vec<(u16, bool)> {
         let mut keys = Vec::new();
-        let mut board = source.port().board();
+        let mut board = commands.port().board();
         while let Some(message) = board.poll_message(Instant::now(), |_| HostTime(0)) {
             if let HostInput::Events { events, .. } = message {
                 keys.extend(events.as_slice().iter().filter_map(|event| match event {
@@ -184,24 +184,24 @@ mod tests {
 
     #[test]
     fn only_who_has_control_is_heard_and_who_loses_it_holds_nothing() {
-        let (source, desk) = desk();
+        let (commands, desk) = desk();
         let now = Instant::now();
         let (mut a, mut b) = (Input::new(A, now), Input::new(B, now));
         assert!(a.handle(now, &batch(vec![key(30, true)]), &desk), "nobody had control");
         assert!(!b.handle(now, &batch(vec![key(31, true)]), &desk));
-        assert_eq!(keys(&source), [(30, true)]);
+        assert_eq!(keys(&commands), [(30, true)]);
         desk.take(B);
-        assert_eq!(keys(&source), [(30, false)]);
+        assert_eq!(keys(&commands), [(30, false)]);
         assert!(b.handle(now, &batch(vec![key(31, true)]), &desk));
         assert!(!a.handle(now, &batch(vec![key(32, true)]), &desk));
-        assert_eq!(keys(&source), [(31, true)]);
+        assert_eq!(keys(&commands), [(31, true)]);
         desk.leave(B);
-        assert_eq!(keys(&source), [(31, false)]);
+        assert_eq!(keys(&commands), [(31, false)]);
     }
 
     #[test]
     fn an_answer_finds_its_batch_once() {
-        let (_source, desk) = desk();
+        let (_commands, desk) = desk();
         let now = Instant::now();
         let mut input = Input::new(A, now);
         assert!(input.handle(now, &batch(vec![key(30, true)]), &desk));
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_cut_and_recovers() {
-        let (_source, desk) = desk();
+        let (_commands, desk) = desk();
         let now = Instant::now();
         let mut input = Input::new(A, now);
         assert!(!input.handle(now, b"no batch", &desk));
