@@ -58,6 +58,9 @@ pub struct Settings {
     pub encoder: Choice,
 }
 
+/// Applies a setting to the stream, or says why not.
+pub type Apply = Box<dyn Fn(&Setting) -> Result<(), String> + Send + Sync>;
+
 /// What requests look at.
 pub struct Context {
     /// The meeting point of the stages.
@@ -69,19 +72,14 @@ pub struct Context {
     /// When the agent started.
     pub started: Instant,
     /// Applies a setting to the stream, or says why not.
-    pub apply: Box<dyn Fn(&Setting) -> Result<(), String> + Send + Sync>,
+    pub apply: Apply,
     once: [Once; 2],
     cards: cards::Cards,
 }
 
 impl Context {
     /// For an agent that streams.
-    pub fn new(
-        hub: Arc<Hub>,
-        records: &'static Records,
-        settings: Settings,
-        apply: Box<dyn Fn(&Setting) -> Result<(), String> + Send + Sync>,
-    ) -> Self {
+    pub fn new(hub: Arc<Hub>, records: &'static Records, settings: Settings, apply: Apply) -> Self {
         Self {
             hub,
             records,

@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(control.leave(A), Change::default(), "it has nothing to give up");
         assert_eq!(control.leave(B), Change { release: Some(B), handed: true });
         assert!(!control.may_send(B));
-        assert_eq!(control.ask(A).handed, true);
+        assert!(control.ask(A).handed);
     }
 
     #[test]

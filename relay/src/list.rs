@@ -171,9 +171,10 @@ impl Entry {
     pub fn state(&self) -> &'static str {
         match &self.answer {
             Ok((_, sample)) if sample.stalled.is_some() => "stalled",
+            // An agent that nobody watches does not look at the screen.
+            Ok((_, sample)) if !sample.watched => "ready",
             Ok((_, sample)) if sample.width == 0 => "no-picture",
-            Ok((_, sample)) if sample.watched => "streaming",
-            Ok(_) => "ready",
+            Ok(_) => "streaming",
             Err(DiagError::Link {
                 why: LinkError::Session(SessionError::Refused { role, why }),
                 ..

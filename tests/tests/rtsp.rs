@@ -215,10 +215,11 @@ fn python() -> Result<std::path::PathBuf> {
 fn moving(test: &Test) -> Result<Guest> {
     let guest = Uml::new(test).boot()?;
     guest.start_agent(&[])?;
-    let mut card = guest.testcard()?;
-    card.tell("mode 1280x720 XRGB8888")?;
-    card.tell("animate screen")?;
-    drop(card);
+    {
+        let mut card = guest.testcard()?;
+        card.tell("mode 1280x720 XRGB8888")?;
+        card.tell("animate screen")?;
+    }
     Ok(guest)
 }
 

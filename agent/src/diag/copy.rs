@@ -74,11 +74,10 @@ pub fn push(talk: &mut Conversation, path: &str, mode: u32, size: u64) -> Answer
     let mut partial = Partial::create(path)?;
     let explain = |error: io::Error| failed(format!("{}: {error}", path.display()));
     // A disk that is too small says so before anything is sent, where the file system can tell.
-    match posix_fallocate(&partial.file, 0, i64::try_from(size).unwrap_or(i64::MAX)) {
-        Err(error @ (nix::Error::ENOSPC | nix::Error::EDQUOT | nix::Error::EFBIG)) => {
-            return Err(explain(error.into()));
-        }
-        Ok(()) | Err(_) => {}
+    let room = posix_fallocate(&partial.file, 0, i64::try_from(size).unwrap_or(i64::MAX));
+    // File systems that cannot set room aside say so, and tell when they are full.
+    if let Err(error @ (nix::Error::ENOSPC | nix::Error::EDQUOT | nix::Error::EFBIG)) = room {
+        return Err(explain(error.into()));
     }
     let (mut came, mut heard) = (0_u64, Instant::now());
     loop {

@@ -63,7 +63,10 @@ pub fn own(records: &Records, talk: &mut Conversation, wanted: Wanted) -> Answer
     for entry in past.into_iter().skip(skip) {
         tell(talk, entry)?;
     }
-    while wanted.follow {
+    if !wanted.follow {
+        return Ok(());
+    }
+    loop {
         let batch = records.read(next, BATCH);
         next = batch.next;
         if batch.lost > 0 {
@@ -78,7 +81,6 @@ pub fn own(records: &Records, talk: &mut Conversation, wanted: Wanted) -> Answer
             tell(talk, entry)?;
         }
     }
-    Ok(())
 }
 
 fn tell(talk: &mut Conversation, entry: Entry) -> Answer {

@@ -182,7 +182,9 @@ pub fn stages(sample: &Sample) -> [(&'static str, Percentiles); 3] {
 }
 
 fn display(sample: &Sample) -> String {
-    if sample.width == 0 {
+    if sample.width == 0 && !sample.watched {
+        "not looked at, since nobody watches".into()
+    } else if sample.width == 0 {
         format!("no picture: {}", sample.display)
     } else {
         format!("{}x{} {}", sample.width, sample.height, sample.display)

@@ -520,7 +520,7 @@ impl Session {
         if self.viewing.role == Role::Control {
             self.viewing.desk.leave(self.viewer);
         }
-        self.socket.forget(&self.peer.fragment().to_owned());
+        self.socket.forget(self.peer.fragment());
         if !self.peer.is_alive() {
             return;
         }

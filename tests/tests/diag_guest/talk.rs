@@ -11,6 +11,9 @@ use transom_protocol::wire::{self, Decoder, Limits};
 use transom_protocol::{Capabilities, Role, SessionId, VERSION_MAX, VERSION_MIN};
 use transom_tests::Guest;
 
+/// A message with its bulk.
+pub type Said = (GuestDiagnostics, Vec<u8>);
+
 /// For answers that come at once, even under load.
 pub const SOON: Duration = Duration::from_secs(30);
 
@@ -97,7 +100,7 @@ impl Talk {
     }
 
     /// All up to the end, and how it ended.
-    pub fn rest(&mut self) -> Result<(Vec<(GuestDiagnostics, Vec<u8>)>, Outcome)> {
+    pub fn rest(&mut self) -> Result<(Vec<Said>, Outcome)> {
         let mut said = Vec::new();
         loop {
             match self.hear()? {
@@ -108,7 +111,7 @@ impl Talk {
     }
 
     /// All up to the end, which has to be a good one.
-    pub fn done(&mut self) -> Result<Vec<(GuestDiagnostics, Vec<u8>)>> {
+    pub fn done(&mut self) -> Result<Vec<Said>> {
         let (said, outcome) = self.rest()?;
         ensure!(outcome == Outcome::Done, "{outcome:?} behind {said:?}");
         Ok(said)

@@ -81,7 +81,10 @@ pub fn run(talk: &mut Conversation, wanted: Wanted) -> Answer {
     for record in past {
         tell(talk, boot, record)?;
     }
-    while wanted.follow {
+    if !wanted.follow {
+        return Ok(());
+    }
+    loop {
         let Some(record) = next(&mut kmsg)? else {
             wait(talk, kmsg.as_fd())?;
             continue;
@@ -95,7 +98,6 @@ pub fn run(talk: &mut Conversation, wanted: Wanted) -> Answer {
             tell(talk, boot, record)?;
         }
     }
-    Ok(())
 }
 
 /// The next record that can be read; `None` when there is no newer one.
