@@ -49,7 +49,7 @@ pub use player::Player;
 pub use process::Process;
 pub use qemu::{Display, Qemu};
 pub use relay::{Relay, free_udp_port};
-pub use run::{Test, machine_test, project_dir, release_dir};
+pub use run::{Test, cache_dir, machine_test, project_dir, release_dir};
 pub use shell::Output;
 pub use transcript::Transcript;
 pub use uml::Uml;

@@ -90,7 +90,7 @@ pub fn release_dir() -> PathBuf {
 }
 
 /// The project's cache, which outlives a clone.
-pub(crate) fn cache_dir() -> Result<PathBuf> {
+pub fn cache_dir() -> Result<PathBuf> {
     let from = |name: &str| std::env::var_os(name).map(PathBuf::from);
     from("TRANSOM_CACHE")
         .or_else(|| from("XDG_CACHE_HOME").map(|d| d.join("transom")))

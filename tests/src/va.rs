@@ -91,6 +91,29 @@ pub fn equip(guest: &Guest, mode: &str) -> Result<()> {
     set_mode(guest, mode)
 }
 
+/// A disk with libva and the driver, for guests that mount no folder of this machine.
+pub fn disk(test: &Test) -> Result<PathBuf> {
+    let (peer, driver) = (path_from("tests/peer/build")?, driver()?);
+    let tree = test.dir().join("va");
+    std::fs::create_dir(&tree)?;
+    let libraries = peer.join("root/usr/lib/x86_64-linux-gnu");
+    for name in ["libva.so.2", "libva-drm.so.2"] {
+        std::fs::copy(libraries.join(name), tree.join(name))?;
+    }
+    let driver_file = "transom_drv_video.so";
+    std::fs::copy(driver.join(driver_file), tree.join(driver_file))?;
+    let disk = test.dir().join("va.squashfs");
+    let output = Process::command("mksquashfs")
+        .env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()))
+        .arg(&tree)
+        .arg(&disk)
+        .args(["-quiet", "-no-progress", "-all-root"])
+        .output()
+        .context("cannot run mksquashfs")?;
+    ensure!(output.status.success(), "mksquashfs: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(disk)
+}
+
 /// Changes the driver's mode for what is started from here on.
 pub fn set_mode(guest: &Guest, mode: &str) -> Result<()> {
     guest.run(&format!("export TRANSOM_VA_MODE={mode}")).map(drop)
