@@ -334,7 +334,7 @@ fn a_wrong_guest_is_named_with_a_remedy() {
     assert!(text.contains("no socket"), "{text}");
     let text = refused(2, &["relay", "hyperv:doom"]);
     assert!(text.contains("Windows build"), "{text}");
-    assert!(refused(2, &["relay", "doom"]).contains("unix:PATH or vsock:CID"));
+    assert!(refused(2, &["relay", "doom"]).contains("unix:PATH, vsock:CID"));
 }
 
 #[test]

@@ -52,6 +52,18 @@ impl Player {
         })
     }
 
+    /// The same, of what it says behind the mark `start`.
+    pub fn wait_from(&self, start: usize, prefix: &str) -> Result<String> {
+        self.lines.wait_from(start, SOON, prefix, |text| {
+            text.lines().find(|line| line.starts_with(prefix)).map(str::to_owned)
+        })
+    }
+
+    /// A mark for [`Player::wait_from`].
+    pub fn mark(&self) -> usize {
+        self.lines.len()
+    }
+
     /// All that it said.
     pub fn text(&self) -> String {
         self.lines.text()

@@ -310,10 +310,13 @@ fn a_viewer_who_leaves_and_a_killed_relay_leave_nothing_held() {
         player.tell("1 plug 0")?;
         player.tell("1 key 33 1")?;
         log.wait(at, "Transom keyboard: 1 33 1 ")?;
-        let start = log.mark();
+        // The first gamepad's arrival must not be taken for the second's.
+        log.wait(at, &format!("+ {PAD}"))?;
+        let (start, said) = (log.mark(), player.mark());
         guest.kill_agent("KILL")?;
         guest.start_agent(&[])?;
         log.wait(start, &format!("+ {PAD}"))?;
+        player.wait_from(said, "ready")?;
         player.tell("1 key 33 0")?;
         player.tell("1 key 34 1")?;
         let at = log.wait(start, "Transom keyboard: 1 34 1 ")?.0;

@@ -109,7 +109,6 @@ fn a_page_shows_what_the_guest_shows_and_says_what_goes_on() {
 }
 
 #[test]
-#[ignore = "new: to be run by hand until it has proven itself"]
 fn control_goes_from_hand_to_hand_and_leaves_nothing_held() {
     machine_test("control goes from hand to hand", LIMIT, |test| {
         let guest = Uml::new(test).boot()?;
@@ -216,13 +215,15 @@ fn a_whep_player_of_others_plays_from_an_origin_that_is_allowed() {
         println!("{:.1} dB", player.wait_like(&card.expected()?, TRUE)?);
         card.tell("animate screen")?;
         player.wait_frames(30)?;
+        let complaints = player.tell_to("complaints")?;
+        ensure!(complaints == json!([]), "{complaints}");
+        // This player closes its connection first and then deletes the session, which may be gone
+        // by then: it is told so.
         player.tell_to("stop")?;
         let end = Instant::now() + Duration::from_secs(20);
         while web.guests()?[0]["viewers"] != 0 {
             ensure!(Instant::now() < end, "the session did not end");
         }
-        let complaints = player.tell_to("complaints")?;
-        ensure!(complaints == json!([]), "{complaints}");
         Ok(())
     });
 }
