@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use transom_tests::{Guest, Relay, Test, Uml, Viewer, machine_test};
+use transom_tests::{Guest, Relay, Test, Uml, Viewer, machine_test, va};
 
 use crate::LIMIT;
 use crate::ask::{SOON, check, diag};
@@ -117,7 +117,9 @@ fn daemon(socket: &std::path::Path) -> Result<Pid> {
 fn the_doctor_names_the_stage_that_is_at_fault() {
     machine_test("the doctor names the stage that is at fault", LIMIT, |test| {
         let guest = Uml::new(test).boot()?;
-        // The VA driver is broken, and the scanout is on another card than the agent was told.
+        // There is a VA driver, which the environment breaks, and the scanout is on another card
+        // than the agent was told.
+        va::equip(&guest, "radeonsi")?;
         guest.run(
             "export LIBVA_DRIVER_NAME=nonsense TRANSOM_CARD=/dev/dri/card9 TRANSOM_ENCODER=auto",
         )?;

@@ -34,7 +34,7 @@ fn the_image_is_seen_into_from_outside() {
                 other => ensure!(Instant::now() < end, "no picture: {:?}", other.err()),
             }
         }
-        guest.run("pkill -STOP -x chocolate-doom")?;
+        guest.run("kill -STOP $(pidof chocolate-doom)")?;
         loop {
             let before = guest.screendump()?;
             let shot = screenshot(test, &guest)?;
@@ -44,7 +44,7 @@ fn the_image_is_seen_into_from_outside() {
             }
             ensure!(Instant::now() < end + GAME, "the screen does not rest");
         }
-        guest.run("pkill -CONT -x chocolate-doom")?;
+        guest.run("kill -CONT $(pidof chocolate-doom)")?;
 
         guest.run("echo 'a line of the test' >/dev/kmsg")?;
         let kernel = diag(test, &guest, &["logs", "--kernel"])?.fine()?.text();
