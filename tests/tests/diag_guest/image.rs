@@ -43,6 +43,7 @@ fn journal(guest: &Guest, unit: &str) -> Result<Vec<String>> {
 }
 
 #[test]
+#[ignore = "minutes of emulation: cargo test --release -p transom-tests --test diag_guest -- --ignored"]
 fn the_image_answers_with_few_rights() {
     machine_test("the image answers with few rights", LIMIT, |test| {
         let mut guest = Qemu::new(test).boot()?;

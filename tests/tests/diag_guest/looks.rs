@@ -13,7 +13,7 @@ use crate::LIMIT;
 use crate::talk::{SOON, Talk};
 
 /// Far more records than fit the kernel's ring and all buffers on the way.
-const FLOOD: u64 = 10_000;
+const FLOOD: u64 = 4_000;
 
 fn logs(source: LogSource, last: u32, follow: bool) -> Request {
     Request::Logs { source, level: LogLevel(7), since: 0, last, follow }

@@ -90,6 +90,8 @@ fn shells_do_what_shells_do() {
         println!("{text}");
         ensure!(exit(&mut talk)? == 5);
         let mut talk = on_terminal(&guest, None)?;
+        // What is typed before the prompt is thrown away by the shell, not by us.
+        wait_for(&mut talk, "# ")?;
         talk.say(&HostDiagnostics::Data, b"sh -c 'echo $((40+2))x; exec sleep 1000'\n")?;
         wait_for(&mut talk, "42x")?;
         talk.say(&HostDiagnostics::Data, b"\x03")?;
