@@ -238,7 +238,7 @@ fn the_stream_goes_on_whatever_the_driver_does() {
             guest.start_agent(&[])?;
             // An odd size: one that needs cropping. Small, for the driver's pictures are not
             // compressed, and what is lost on the way would be taken for its fault.
-            card.tell("mode 646x362 XRGB8888")?;
+            card.tell("mode 800x600 XRGB8888")?;
             card.tell("animate box")?;
             if relay.is_none() {
                 relay = Some(Relay::start(test, &guest)?);
@@ -268,7 +268,7 @@ fn the_stream_goes_on_whatever_the_driver_does() {
             // Whoever encodes now: the truth arrives.
             card.tell(&format!("still {seed}"))?;
             let psnr = viewer
-                .wait_like(&pattern(seed, 646, 362), TRUE, SOON)
+                .wait_like(&pattern(seed, 800, 600), TRUE, SOON)
                 .with_context(|| mode.to_owned())?;
             println!("{mode}: {psnr:.1} dB");
             drop(viewer);

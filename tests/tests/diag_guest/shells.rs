@@ -100,7 +100,8 @@ fn shells_do_what_shells_do() {
         ensure!(exit(&mut talk)? == 3);
 
         // End of input, and signals by name.
-        let mut talk = on_terminal(&guest, Some("cat; echo over"))?;
+        let mut talk = on_terminal(&guest, Some("echo ready; cat; echo over"))?;
+        wait_for(&mut talk, "ready")?;
         talk.say(&HostDiagnostics::EndOfData, &[])?;
         wait_for(&mut talk, "over")?;
         ensure!(exit(&mut talk)? == 0);
