@@ -1,6 +1,7 @@
 //! Everything that needs `unsafe`: safe methods and owned descriptors come out, no raw pointer
 //! does. Each file says which kernel or library interface it wraps.
 
+pub mod blocks;
 pub mod cpuid;
 pub mod dmabuf;
 pub mod handover;

@@ -32,7 +32,7 @@ use bits::Bits;
 use grid::Grid;
 use macroblock::Residual;
 use planes::Planes;
-use predict::Vector;
+use predict::{Prediction, Vector};
 use rate::{Purpose, REFINED, Rate};
 use scroll::Scroll;
 use transform::Quantiser;
@@ -49,6 +49,7 @@ struct Output {
     /// Macroblocks skipped since the last one that was written.
     run: u32,
     residual: Residual,
+    prediction: Prediction,
 }
 
 /// Constants of a frame.

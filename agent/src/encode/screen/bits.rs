@@ -17,7 +17,42 @@ pub struct Mark {
     held: u32,
 }
 
+/// Many codes in a row, with the bits under way in registers.
+#[derive(Debug)]
+pub struct Burst<'a> {
+    bits: &'a mut Bits,
+    hold: u64,
+    held: u32,
+}
+
+impl Burst<'_> {
+    /// As [`Bits::put`].
+    #[inline(always)]
+    pub fn put(&mut self, count: u32, value: u32) {
+        debug_assert!(count <= 32 && u64::from(value) >> count == 0);
+        self.hold = self.hold << count | u64::from(value);
+        self.held += count;
+        if self.held >= 32 {
+            self.held -= 32;
+            let word = (self.hold >> self.held) as u32;
+            self.bits.bytes.extend_from_slice(&word.to_be_bytes());
+        }
+    }
+
+    /// Hands the rest over.
+    #[inline(always)]
+    pub fn end(self) {
+        (self.bits.hold, self.bits.held) = (self.hold, self.held);
+    }
+}
+
 impl Bits {
+    /// For many codes in a row; what it is given counts from its end on.
+    #[inline(always)]
+    pub fn burst(&mut self) -> Burst<'_> {
+        Burst { hold: self.hold, held: self.held, bits: self }
+    }
+
     /// Starts over and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();

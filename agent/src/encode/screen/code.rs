@@ -4,7 +4,7 @@ use super::bits::{Bits, Mark};
 use super::grid::{Known, SKIPPED};
 use super::macroblock::{self, Counts};
 use super::planes::Source;
-use super::predict::{self, IntraMode, Search, Vector};
+use super::predict::{self, Edges, IntraMode, Search, Vector};
 use super::{Output, Screen, Steps};
 use crate::picture::Picture;
 
@@ -29,11 +29,13 @@ const MOST_BITS: usize = 3100;
 
 impl Screen {
     pub(super) fn code_idr(&mut self, picture: &Picture, steps: &Steps, output: &mut Output) {
+        let mut source = Source::default();
         for row in 0..self.grid.rows {
             for column in 0..self.grid.columns {
-                let source = Source::read(picture, column, row);
-                let choice = predict::intra(&self.next, (column * 16, row * 16), &source);
-                self.code_intra(&source, (column, row), choice, steps, 0, output);
+                source.read(picture, column, row);
+                let edges = Edges::of(&self.next, (column * 16, row * 16));
+                let (mode, _) = edges.best(&source);
+                self.code_intra(&source, (column, row), (mode, &edges), steps, 0, output);
             }
         }
         self.stale.fill(true);
@@ -46,11 +48,12 @@ impl Screen {
         if !self.rate.is_hurried() {
             self.scroll.look(picture, &self.damaged, self.grid.columns);
         }
+        let mut source = Source::default();
         for row in 0..self.grid.rows {
             for column in 0..self.grid.columns {
                 let index = row * self.grid.columns + column;
                 if self.damaged[index] {
-                    let source = Source::read(picture, column, row);
+                    source.read(picture, column, row);
                     self.code_damaged(&source, (column, row), steps, output);
                     continue;
                 }
@@ -83,19 +86,21 @@ impl Screen {
         let at = (column * 16, row * 16);
         let (sad, vector) = self.search(source, (column, row), steps);
         self.stale[index] = true;
-        // Intra costs more bits for the same sum of differences: it knows no details.
-        if sad > 8 * 256 {
-            let choice = predict::intra(&self.next, at, source);
-            if choice.1 + 256 + choice.1 / 8 < sad {
+        // Where motion explains little, edges may explain more; and what is new is best shown well
+        // at once, since all that follows refers to it.
+        if sad > 2 * 256 {
+            let edges = Edges::of(&self.next, at);
+            let (mode, cost) = edges.best(source);
+            if cost < sad + sad / 4 {
                 output.bits.ue(std::mem::take(&mut output.run));
                 self.habits[index] = Vector::default();
-                self.code_intra(source, (column, row), choice, steps, 5, output);
+                self.code_intra(source, (column, row), (mode, &edges), steps, 5, output);
                 return;
             }
         }
         self.habits[index] = vector;
-        let prediction = predict::inter(&self.reference, at, vector);
-        let residual = &mut output.residual;
+        let Output { prediction, residual, .. } = output;
+        predict::inter(&self.reference, at, vector, prediction);
         residual.clear();
         let luma = (&source.y, &prediction.y);
         macroblock::inter_luma(luma, &steps.inter, residual, &mut self.next.y, at);
@@ -125,7 +130,7 @@ impl Screen {
         (column, row): (usize, usize),
         steps: &Steps,
     ) -> (u32, Vector) {
-        let enough = (8 * steps.inter.dead).max(2 * 256);
+        let enough = (8 * steps.inter.dead).max(3 * 256);
         let index = row * self.grid.columns + column;
         let predicted = self.grid.predicted_vector(column, row);
         let at = (column * 16, row * 16);
@@ -145,7 +150,9 @@ impl Screen {
         // What matches this well leaves next to nothing to code: no need for a better match. A
         // machine that is short of time makes do with what moved in the frame before.
         if search.best.0 > enough && !self.rate.is_hurried() {
-            search.descend(if search.best.0 > 12 * 256 { 8 } else { 2 });
+            // Some look farther, and their neighbours profit.
+            let scout = (column + 2 * row).is_multiple_of(4) && search.best.0 > 12 * 256;
+            search.descend(if scout { 8 } else { 1 });
         }
         search.best
     }
@@ -154,7 +161,7 @@ impl Screen {
         &mut self,
         source: &Source,
         (column, row): (usize, usize),
-        (mode, _, prediction): (IntraMode, u32, [[u8; 16]; 16]),
+        (mode, edges): (IntraMode, &Edges),
         steps: &Steps,
         first_type: u32,
         output: &mut Output,
@@ -162,13 +169,13 @@ impl Screen {
         let Output { bits, residual, .. } = output;
         residual.clear();
         let at = (column * 16, row * 16);
-        let luma = (&source.y, &prediction);
+        let luma = (&source.y, &edges.block(mode));
         macroblock::intra_luma(luma, &steps.intra, residual, &mut self.next.y, at);
         let half = (column * 8, row * 8);
-        for plane in 0..2 {
+        let (chroma_mode, prediction) = predict::intra_chroma(&self.next, half, source);
+        for (plane, prediction) in prediction.iter().enumerate() {
+            let chroma = (&source.uv[plane], prediction);
             let out = &mut self.next.uv[plane];
-            let prediction = predict::intra_chroma(out, half);
-            let chroma = (&source.uv[plane], &prediction);
             macroblock::chroma(plane, chroma, &steps.intra_chroma, residual, out, half);
         }
         let begun = bits.mark();
@@ -178,7 +185,7 @@ impl Screen {
             + 4 * residual.chroma_pattern()
             + 12 * u32::from(residual.has_luma_ac());
         bits.ue(first_type + kind);
-        bits.ue(0); // intra_chroma_pred_mode: DC
+        bits.ue(chroma_mode); // intra_chroma_pred_mode
         bits.se(0); // mb_qp_delta
         let mut counts = [0; 24];
         let start = bits.len();
@@ -225,7 +232,7 @@ impl Screen {
 
     /// Writes a P_L0_16x16 macroblock.
     fn write_inter(&mut self, (column, row): (usize, usize), vector: Vector, output: &mut Output) {
-        let Output { bits, run, residual } = output;
+        let Output { bits, run, residual, .. } = output;
         bits.ue(std::mem::take(run));
         bits.ue(0); // mb_type: P_L0_16x16
         let predicted = self.grid.predicted_vector(column, row);

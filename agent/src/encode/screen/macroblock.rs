@@ -3,7 +3,8 @@
 use super::bits::Bits;
 use super::cavlc::{write_block, write_chroma_dc};
 use super::planes::Plane;
-use super::transform::{Block, MATTERS, Quantiser, forward, inverse};
+use super::transform::{Block, MATTERS, Quantiser};
+use crate::sys::blocks::Pair;
 use crate::sys::simd;
 
 /// Positions of the 16 luma blocks in the order of the bitstream, in blocks (figure 6-10).
@@ -39,21 +40,34 @@ pub struct Neighbours<'a> {
     pub above: Option<&'a Counts>,
 }
 
+/// Stands for the count of a block that is not there.
+const NONE: u8 = 0x80;
+
+/// The counts of `E` - 1 by `E` - 1 blocks, with those of the blocks above and to the left around.
+type Around<const E: usize> = [[u8; E]; E];
+
 impl Neighbours<'_> {
-    /// `nC` of a block at (x, y) of a grid of `edge` by `edge` blocks that starts at `base`
-    /// (9.2.1).
-    fn context(self, own: &Counts, base: usize, edge: usize, (x, y): (usize, usize)) -> u8 {
-        let at = |counts: &Counts, x: usize, y: usize| counts[base + y * edge + x];
-        let left =
-            if x > 0 { Some(at(own, x - 1, y)) } else { self.left.map(|c| at(c, edge - 1, y)) };
-        let above =
-            if y > 0 { Some(at(own, x, y - 1)) } else { self.above.map(|c| at(c, x, edge - 1)) };
-        match (left, above) {
-            (Some(a), Some(b)) => (a + b).div_ceil(2),
-            (Some(n), None) | (None, Some(n)) => n,
-            (None, None) => 0,
+    /// What is around the blocks whose counts start at `base`.
+    #[inline(always)]
+    fn around<const E: usize>(self, base: usize) -> Around<E> {
+        let (mut around, edge) = ([[NONE; E]; E], E - 1);
+        for n in 0..edge {
+            if let Some(above) = self.above {
+                around[0][n + 1] = above[base + (edge - 1) * edge + n];
+            }
+            if let Some(left) = self.left {
+                around[n + 1][0] = left[base + n * edge + edge - 1];
+            }
         }
+        around
     }
+}
+
+/// `nC` of the block at (x, y) (9.2.1): the mean of those there are.
+#[inline(always)]
+fn context<const E: usize>(around: &Around<E>, (x, y): (usize, usize)) -> u8 {
+    let sum = u16::from(around[y + 1][x]) + u16::from(around[y][x + 1]);
+    (if sum < NONE.into() { sum.div_ceil(2) } else { sum & 0x7f }) as u8
 }
 
 /// The residual of one macroblock in levels.
@@ -77,6 +91,28 @@ const LEAST_OF_ALL: u32 = 6;
 /// The same for the AC levels of a chroma plane.
 const LEAST_OF_CHROMA: u32 = 7;
 
+/// Four rows of eight samples, for a pair of blocks.
+#[inline(always)]
+fn rows<const N: usize>(block: &[[u8; N]; N], (x, y): (usize, usize)) -> [&[u8; 8]; 4] {
+    std::array::from_fn(|row| &block[y + row].as_chunks::<8>().0[x / 8])
+}
+
+/// Writes four rows of eight samples.
+#[inline(always)]
+fn put(out: &mut Plane, (x, y): (usize, usize), samples: &[[u8; 8]; 4]) {
+    for (row, samples) in samples.iter().enumerate() {
+        *out.row_mut(x, y + row) = *samples;
+    }
+}
+
+/// Where the `n`-th pair of a luma macroblock is, in samples, and the place of its left block in
+/// bitstream order; the right one comes next.
+#[inline(always)]
+fn luma_pair(n: usize) -> ((usize, usize), usize) {
+    let (right, row) = (n % 2, n / 2);
+    ((right * 8, row * 4), (row / 2 * 2 + right) * 4 + row % 2 * 2)
+}
+
 /// Codes the luma of an inter macroblock: `prediction` becomes the reconstruction in `out`.
 pub fn inter_luma(
     (source, prediction): (&[[u8; 16]; 16], &[[u8; 16]; 16]),
@@ -85,19 +121,26 @@ pub fn inter_luma(
     out: &mut Plane,
     (x, y): (usize, usize),
 ) {
-    let difference = Difference::new(source, prediction);
-    if difference.is_dead(quantiser.dead) {
-        out.put(x, y, prediction);
+    out.put(x, y, prediction);
+    // Most blocks of a screen turn out to be nothing.
+    let (alive, _) = simd::lively(source, prediction, quantiser.dead);
+    if alive == 0 {
         return;
     }
     let mut weights = [0; 4];
-    for (index, &(bx, by)) in LUMA_ORDER.iter().enumerate() {
-        let Some(block) = difference.block(bx, by, quantiser.dead) else { continue };
-        let block = quantiser.quantise(&forward(&block));
-        if block.mask != 0 {
-            weights[index / 4] += block.weight();
-            residual.luma[index] = block;
-            residual.luma_coded |= 1 << index;
+    for n in 0..8 {
+        if alive >> (2 * n) & 3 == 0 {
+            continue;
+        }
+        let (at, index) = luma_pair(n);
+        let pair = Pair::difference(rows(source, at), rows(prediction, at)).forward();
+        let [blocks, ..] = residual.luma[index..].as_chunks_mut().0 else { continue };
+        quantiser.quantise(pair, blocks);
+        for (block, index) in blocks.iter().zip(index..) {
+            if block.mask != 0 {
+                weights[index / 4] += block.weight();
+                residual.luma_coded |= 1 << index;
+            }
         }
     }
     // What weighs so little in a quarter, or in all of it, is left to the next frame.
@@ -111,16 +154,13 @@ pub fn inter_luma(
             residual.luma_coded &= !(15 << (4 * quarter));
         }
     }
-    let mut frame = *prediction;
-    let mut left = residual.luma_coded;
-    while left != 0 {
-        let index = left.trailing_zeros() as usize;
-        let (bx, by) = LUMA_ORDER[index];
-        let levels = &residual.luma[index].levels;
-        add(&mut frame, bx * 4, by * 4, &inverse(&quantiser.restore(levels)));
-        left &= left - 1;
+    for n in 0..8 {
+        let (at, index) = luma_pair(n);
+        if residual.luma_coded >> index & 3 != 0 {
+            let pair = quantiser.restore([residual.levels(index), residual.levels(index + 1)]);
+            put(out, (x + at.0, y + at.1), &pair.inverse().add_to(rows(prediction, at)));
+        }
     }
-    out.put(x, y, &frame);
 }
 
 /// Codes the luma of an Intra_16x16 macroblock.
@@ -131,32 +171,30 @@ pub fn intra_luma(
     out: &mut Plane,
     (x, y): (usize, usize),
 ) {
-    let difference = Difference::new(source, prediction);
-    let mut frame = *prediction;
+    // Turned, as all else: column after column.
     let mut dc = [0; 16];
-    for (index, &(bx, by)) in LUMA_ORDER.iter().enumerate() {
-        let Some(block) = difference.block(bx, by, quantiser.dead) else {
-            dc[by * 4 + bx] = difference.dc(bx, by);
-            continue;
-        };
-        let mut coefficients = forward(&block);
-        dc[by * 4 + bx] = std::mem::take(&mut coefficients[0]).into();
-        let block = quantiser.quantise(&coefficients);
-        if block.mask != 0 {
-            residual.luma_coded |= 1 << index;
-            residual.luma[index] = block;
+    for n in 0..8 {
+        let (at, index) = luma_pair(n);
+        let mut pair = Pair::difference(rows(source, at), rows(prediction, at)).forward();
+        let place = at.0 + at.1 / 4;
+        [dc[place], dc[place + 4]] = pair.take_dc().map(i32::from);
+        let [blocks, ..] = residual.luma[index..].as_chunks_mut().0 else { continue };
+        quantiser.quantise(pair, blocks);
+        for (block, index) in blocks.iter().zip(index..) {
+            residual.luma_coded |= u16::from(block.mask != 0) << index;
         }
     }
     let dc_levels = quantiser.quantise_luma_dc(&dc);
     residual.luma_dc = Some(Block::new(dc_levels));
     let dc = quantiser.restore_luma_dc(&dc_levels);
-    for (index, &(bx, by)) in LUMA_ORDER.iter().enumerate() {
+    for n in 0..8 {
         // One coded block makes the AC levels of all be sent; those of the rest are zero anyway.
-        let coded = residual.luma_coded >> index & 1 != 0;
-        let levels = coded.then_some(&residual.luma[index].levels);
-        add_block(&mut frame, bx * 4, by * 4, quantiser, levels, dc[by * 4 + bx]);
+        let (at, index) = luma_pair(n);
+        let mut pair = quantiser.restore([residual.levels(index), residual.levels(index + 1)]);
+        let place = at.0 + at.1 / 4;
+        pair.put_dc([dc[place] as i16, dc[place + 4] as i16]);
+        put(out, (x + at.0, y + at.1), &pair.inverse().add_to(rows(prediction, at)));
     }
-    out.put(x, y, &frame);
 }
 
 /// Codes one chroma plane, 0 or 1.
@@ -168,24 +206,19 @@ pub fn chroma(
     out: &mut Plane,
     (x, y): (usize, usize),
 ) {
-    let difference = Difference::new(source, prediction);
+    let (alive, total) = simd::lively(source, prediction, quantiser.dead);
     // Neither a level of any block nor one of their DC coefficients can come of so little.
-    if difference.is_dead(quantiser.dead) && difference.total() <= quantiser.dead_dc {
+    if alive == 0 && total <= quantiser.dead_dc {
         out.put(x, y, prediction);
         return;
     }
-    let mut frame = *prediction;
     let mut dc = [0; 4];
-    let mut blocks = [Block::default(); 4];
-    for index in 0..4 {
-        let at = (index % 2, index / 2);
-        let Some(block) = difference.block(at.0, at.1, quantiser.dead) else {
-            dc[index] = difference.dc(at.0, at.1);
-            continue;
-        };
-        let mut coefficients = forward(&block);
-        dc[index] = std::mem::take(&mut coefficients[0]).into();
-        blocks[index] = quantiser.quantise(&coefficients);
+    let blocks = &mut residual.chroma[plane];
+    for (half, blocks) in blocks.as_chunks_mut().0.iter_mut().enumerate() {
+        let at = (0, half * 4);
+        let mut pair = Pair::difference(rows(source, at), rows(prediction, at)).forward();
+        [dc[half * 2], dc[half * 2 + 1]] = pair.take_dc().map(i32::from);
+        quantiser.quantise(pair, blocks);
     }
     if quantiser.thrifty && blocks.iter().map(Block::weight).sum::<u32>() < LEAST_OF_CHROMA {
         blocks.iter_mut().for_each(|block| block.mask = 0);
@@ -193,102 +226,23 @@ pub fn chroma(
     residual.chroma_ac_coded |= blocks.iter().any(|block| block.mask != 0);
     residual.chroma_dc[plane] = quantiser.quantise_chroma_dc(&dc);
     residual.chroma_dc_coded |= residual.chroma_dc[plane] != [0; 4];
-    let dc = quantiser.restore_chroma_dc(&residual.chroma_dc[plane]);
-    for index in 0..4 {
-        let levels = (blocks[index].mask != 0).then_some(&blocks[index].levels);
-        add_block(&mut frame, index % 2 * 4, index / 2 * 4, quantiser, levels, dc[index]);
-    }
-    residual.chroma[plane] = blocks;
-    out.put(x, y, &frame);
-}
-
-/// Adds the residual of a block whose DC coefficient came separately.
-#[inline]
-fn add_block<const N: usize>(
-    frame: &mut [[u8; N]; N],
-    x: usize,
-    y: usize,
-    quantiser: &Quantiser,
-    levels: Option<&[i16; 16]>,
-    dc: i32,
-) {
-    match levels {
-        Some(levels) => {
-            let mut coefficients = quantiser.restore(levels);
-            coefficients[0] = dc as i16;
-            add(frame, x, y, &inverse(&coefficients));
-        }
-        // The transform of DC alone is flat.
-        None if dc != 0 => add(frame, x, y, &[((dc + 32) >> 6) as i16; 16]),
-        None => {}
-    }
-}
-
-/// Source and prediction of `N` by `N` samples, and the sum of absolute differences of each 4x4
-/// block. Most blocks of a screen turn out to be nothing; only of the others the differences
-/// themselves are of interest.
-struct Difference<'a, const N: usize> {
-    source: &'a [[u8; N]; N],
-    prediction: &'a [[u8; N]; N],
-    /// In rows of four blocks for luma, of two for chroma.
-    sums: [u32; 16],
-}
-
-impl<'a, const N: usize> Difference<'a, N> {
-    #[inline(always)]
-    fn new(source: &'a [[u8; N]; N], prediction: &'a [[u8; N]; N]) -> Self {
-        Self { source, prediction, sums: simd::block_sums(source, prediction) }
-    }
-
-    /// The sum of all magnitudes.
-    #[inline(always)]
-    fn total(&self) -> u32 {
-        self.sums[..N * N / 16].iter().sum()
-    }
-
-    /// Whether each block adds up to no more than `dead`.
-    #[inline(always)]
-    fn is_dead(&self, dead: u32) -> bool {
-        self.sums[..N * N / 16].iter().all(|&sum| sum <= dead)
-    }
-
-    /// The DC coefficient of a block: the plain sum.
-    #[inline(always)]
-    fn dc(&self, bx: usize, by: usize) -> i32 {
-        self.values(bx, by).iter().map(|&value| i32::from(value)).sum()
-    }
-
-    /// A 4x4 block by its position in blocks; `None` if it adds up to no more than `dead`.
-    #[inline(always)]
-    fn block(&self, bx: usize, by: usize, dead: u32) -> Option<[i16; 16]> {
-        (self.sums[by * (N / 4) + bx] > dead).then(|| self.values(bx, by))
-    }
-
-    #[inline(always)]
-    fn values(&self, bx: usize, by: usize) -> [i16; 16] {
-        let mut block = [0; 16];
-        for row in 0..4 {
-            let (source, prediction) = (&self.source[by * 4 + row], &self.prediction[by * 4 + row]);
-            for column in 0..4 {
-                let at = bx * 4 + column;
-                block[row * 4 + column] = i16::from(source[at]) - i16::from(prediction[at]);
-            }
-        }
-        block
-    }
-}
-
-#[inline(always)]
-fn add<const N: usize>(frame: &mut [[u8; N]; N], x: usize, y: usize, residual: &[i16; 16]) {
-    for row in 0..4 {
-        for column in 0..4 {
-            let sample = &mut frame[y + row][x + column];
-            *sample = (i16::from(*sample) + residual[row * 4 + column]).clamp(0, 255) as u8;
-        }
+    let dc = quantiser.restore_chroma_dc(&residual.chroma_dc[plane]).map(|dc| dc as i16);
+    for half in 0..2 {
+        let levels = |n: usize| (blocks[n].mask != 0).then_some(&blocks[n].levels);
+        let mut pair = quantiser.restore([levels(half * 2), levels(half * 2 + 1)]);
+        pair.put_dc([dc[half * 2], dc[half * 2 + 1]]);
+        let at = (0, half * 4);
+        put(out, (x, y + half * 4), &pair.inverse().add_to(rows(prediction, at)));
     }
 }
 
 impl Residual {
+    /// The levels of a luma block in bitstream order, if it has any.
+    #[inline(always)]
+    fn levels(&self, index: usize) -> Option<&[i16; 16]> {
+        (self.luma_coded >> index & 1 != 0).then_some(&self.luma[index].levels)
+    }
+
     /// Nothing of it will be sent.
     pub fn is_empty(&self) -> bool {
         self.luma_coded == 0 && !self.chroma_dc_coded && !self.chroma_ac_coded
@@ -322,22 +276,23 @@ impl Residual {
     /// Writes `residual( )` (7.3.5.3); `counts` is filled in.
     pub fn write(&self, bits: &mut Bits, neighbours: Neighbours<'_>, counts: &mut Counts) {
         *counts = [0; 24];
+        let mut luma = neighbours.around::<5>(0);
         if let Some(dc) = &self.luma_dc {
-            let context = neighbours.context(counts, 0, 4, (0, 0));
-            write_block(bits, &dc.levels, dc.mask, 0, context);
+            write_block(bits, &dc.levels, dc.mask, 0, context(&luma, (0, 0)));
         }
         let (pattern, first) = match &self.luma_dc {
             Some(_) => (if self.has_luma_ac() { 15 } else { 0 }, 1),
             None => (self.pattern(), 0),
         };
-        for (index, &at) in LUMA_ORDER.iter().enumerate() {
+        for (index, &(x, y)) in LUMA_ORDER.iter().enumerate() {
+            let mut count = 0;
             if pattern >> (index / 4) & 1 != 0 {
-                let context = neighbours.context(counts, 0, 4, at);
                 let block = &self.luma[index];
                 let mask = if self.luma_coded >> index & 1 != 0 { block.mask } else { 0 };
-                let count = write_block(bits, &block.levels, mask, first, context);
-                counts[at.1 * 4 + at.0] = count;
+                count = write_block(bits, &block.levels, mask, first, context(&luma, (x, y)));
             }
+            luma[y + 1][x + 1] = count;
+            counts[y * 4 + x] = count;
         }
         if self.chroma_pattern() > 0 {
             for dc in &self.chroma_dc {
@@ -346,10 +301,14 @@ impl Residual {
         }
         if self.chroma_pattern() == 2 {
             for (plane, blocks) in self.chroma.iter().enumerate() {
+                let base = 16 + plane * 4;
+                let mut around = neighbours.around::<3>(base);
                 for (index, block) in blocks.iter().enumerate() {
-                    let base = 16 + plane * 4;
-                    let context = neighbours.context(counts, base, 2, (index % 2, index / 2));
-                    counts[base + index] = write_block(bits, &block.levels, block.mask, 1, context);
+                    let (x, y) = (index % 2, index / 2);
+                    let nc = context(&around, (x, y));
+                    let count = write_block(bits, &block.levels, block.mask, 1, nc);
+                    around[y + 1][x + 1] = count;
+                    counts[base + index] = count;
                 }
             }
         }

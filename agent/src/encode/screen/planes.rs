@@ -32,6 +32,17 @@ impl Plane {
         self.data[start..].first_chunk_mut().expect("blocks lie inside the plane")
     }
 
+    /// `N` samples from a position down.
+    #[inline]
+    pub fn column<const N: usize>(&self, x: usize, y: usize) -> [u8; N] {
+        let rows = &self.data[y * self.width + x..][..(N - 1) * self.width + 1];
+        let mut column = [0; N];
+        for (row, sample) in column.iter_mut().enumerate() {
+            *sample = rows[row * self.width];
+        }
+        column
+    }
+
     /// A square block.
     #[inline]
     pub fn block<const N: usize>(&self, x: usize, y: usize) -> [[u8; N]; N] {
@@ -78,7 +89,7 @@ impl Planes {
 }
 
 /// One macroblock of the picture to encode.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Source {
     /// Luma.
     pub y: [[u8; 16]; 16],
@@ -88,37 +99,37 @@ pub struct Source {
 
 impl Source {
     /// Reads a macroblock; beyond the picture's edges its last row and column go on.
-    pub fn read(picture: &Picture, column: usize, row: usize) -> Self {
+    #[inline]
+    pub fn read(&mut self, picture: &Picture, column: usize, row: usize) {
         let (width, height) = (picture.size().0 as usize, picture.size().1 as usize);
         let ([y, u, v], strides) = (picture.planes(), picture.strides());
-        Self {
-            y: read(y, strides[0], (width, height), column * 16, row * 16),
-            uv: [
-                read(u, strides[1], (width / 2, height / 2), column * 8, row * 8),
-                read(v, strides[2], (width / 2, height / 2), column * 8, row * 8),
-            ],
+        read(y, strides[0], (width, height), (column * 16, row * 16), &mut self.y);
+        for (plane, block) in [u, v].into_iter().zip(&mut self.uv) {
+            let size = (width / 2, height / 2);
+            read(plane, strides[1], size, (column * 8, row * 8), block);
         }
     }
 }
 
+#[inline]
 fn read<const N: usize>(
     plane: &[u8],
     stride: usize,
     (width, height): (usize, usize),
-    x: usize,
-    y: usize,
-) -> [[u8; N]; N] {
-    let mut block = [[0; N]; N];
+    (x, y): (usize, usize),
+    block: &mut [[u8; N]; N],
+) {
+    if x + N <= width && y + N <= height {
+        let inside = &plane[y * stride + x..][..(N - 1) * stride + N];
+        for (row, samples) in block.iter_mut().enumerate() {
+            samples.copy_from_slice(&inside[row * stride..][..N]);
+        }
+        return;
+    }
     for (row, samples) in block.iter_mut().enumerate() {
         let line = &plane[(y + row).min(height - 1) * stride..][..width];
-        match line[x..].first_chunk() {
-            Some(inside) => *samples = *inside,
-            None => {
-                for (column, sample) in samples.iter_mut().enumerate() {
-                    *sample = line[(x + column).min(width - 1)];
-                }
-            }
+        for (column, sample) in samples.iter_mut().enumerate() {
+            *sample = line[(x + column).min(width - 1)];
         }
     }
-    block
 }

@@ -1,6 +1,7 @@
 //! Prediction: motion from the frame before, or from the macroblocks around (ITU-T H.264, 8.3, 8.4).
 
 use super::planes::{Plane, Planes, Source};
+use crate::sys::simd;
 
 /// A motion vector in whole luma samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,7 +13,7 @@ pub struct Vector {
 }
 
 /// The prediction of one macroblock.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Prediction {
     /// Luma.
     pub y: [[u8; 16]; 16],
@@ -34,7 +35,7 @@ pub fn sad16(a: &[u8; 16], b: &[u8; 16]) -> u32 {
 pub const REACH: i16 = 250;
 
 /// Steps of one width: a search that has gone so far is better off with the next neighbour's start.
-const ROUNDS: u32 = 6;
+const ROUNDS: u32 = 4;
 
 /// Searches the frame before for a macroblock.
 #[derive(Debug)]
@@ -77,16 +78,12 @@ impl<'a> Search<'a> {
             return false;
         }
         let bits = length(vector.x - self.predicted.x) + length(vector.y - self.predicted.y);
-        let mut cost = self.lambda * bits;
-        // Every other row tells as much about where a block came from, for half the time.
-        for part in 0..2 {
-            for row in (part * 8..part * 8 + 8).step_by(2) {
-                let there = self.reference.row::<16>(x as usize, y as usize + row);
-                cost += 2 * sad16(&self.source[row], there);
-            }
-            if cost >= self.best.0 {
-                return false;
-            }
+        let cost = self.lambda * bits;
+        let Some(limit) = self.best.0.checked_sub(cost) else { return false };
+        let there = &self.reference.data[y as usize * self.reference.width + x as usize..];
+        let cost = cost + simd::sad(self.source, there, self.reference.width, limit);
+        if cost >= self.best.0 {
+            return false;
         }
         self.best = (cost, vector);
         true
@@ -95,16 +92,19 @@ impl<'a> Search<'a> {
     /// Follows the best vector downhill, in steps that halve from `step` on.
     pub fn descend(&mut self, mut step: i16) {
         while step > 0 {
-            let mut rounds = 0;
-            loop {
+            let mut came_from = self.best.1;
+            for _ in 0..ROUNDS {
                 let centre = self.best.1;
                 for (dx, dy) in [(0, -step), (-step, 0), (step, 0), (0, step)] {
-                    self.try_vector(Vector { x: centre.x + dx, y: centre.y + dy });
+                    let vector = Vector { x: centre.x + dx, y: centre.y + dy };
+                    if vector != came_from {
+                        self.try_vector(vector);
+                    }
                 }
-                rounds += 1;
-                if self.best.1 == centre || rounds == ROUNDS {
+                if self.best.1 == centre {
                     break;
                 }
+                came_from = centre;
             }
             step /= 2;
         }
@@ -118,41 +118,63 @@ fn length(difference: i16) -> u32 {
 }
 
 /// Takes a macroblock from the frame before. Odd vectors put chroma between samples (8.4.2.2.2).
-pub fn inter(reference: &Planes, (x, y): (usize, usize), vector: Vector) -> Prediction {
+pub fn inter(reference: &Planes, (x, y): (usize, usize), vector: Vector, out: &mut Prediction) {
     let shifted = |at: usize, by: i16| (at as i32 + i32::from(by)) as usize;
-    let luma = reference.y.block(shifted(x, vector.x), shifted(y, vector.y));
-    let (left, top) = (shifted(x, vector.x) / 2, shifted(y, vector.y) / 2);
-    let (half_x, half_y) = (vector.x & 1 != 0, vector.y & 1 != 0);
-    let chroma = |plane: &Plane| {
-        let mut block: [[u8; 8]; 8] = plane.block(left, top);
-        if half_x {
-            for (row, samples) in block.iter_mut().enumerate() {
-                let next = plane.row::<8>(left + 1, top + row);
-                for (sample, next) in samples.iter_mut().zip(next) {
-                    // Exact for one direction alone; both are redone below.
-                    *sample = (u16::from(*sample) + u16::from(*next)).div_ceil(2) as u8;
-                }
-            }
-        } else if half_y {
-            for (row, samples) in block.iter_mut().enumerate() {
-                let next = plane.row::<8>(left, top + row + 1);
-                for (sample, next) in samples.iter_mut().zip(next) {
-                    *sample = (u16::from(*sample) + u16::from(*next)).div_ceil(2) as u8;
-                }
-            }
+    let (left, top) = (shifted(x, vector.x), shifted(y, vector.y));
+    out.y = reference.y.block(left, top);
+    let at = (left / 2, top / 2);
+    let between = (vector.x & 1 != 0, vector.y & 1 != 0);
+    for (plane, block) in reference.uv.iter().zip(&mut out.uv) {
+        inter_chroma(plane, at, between, block);
+    }
+}
+
+#[inline(always)]
+fn inter_chroma(
+    plane: &Plane,
+    (x, y): (usize, usize),
+    between: (bool, bool),
+    block: &mut [[u8; 8]; 8],
+) {
+    // The mean of two, rounded up, is what the standard asks for in one direction.
+    let mean = |a: &[u8; 8], b: &[u8; 8]| -> [u8; 8] {
+        let mut out = [0; 8];
+        for i in 0..8 {
+            out[i] = (u16::from(a[i]) + u16::from(b[i])).div_ceil(2) as u8;
         }
-        if half_x && half_y {
-            for (row, samples) in block.iter_mut().enumerate() {
-                let rows = [plane.row::<9>(left, top + row), plane.row::<9>(left, top + row + 1)];
-                for (i, sample) in samples.iter_mut().enumerate() {
-                    let sum: u16 = rows.iter().map(|r| u16::from(r[i]) + u16::from(r[i + 1])).sum();
-                    *sample = ((sum + 2) >> 2) as u8;
-                }
-            }
-        }
-        block
+        out
     };
-    Prediction { y: luma, uv: [chroma(&reference.uv[0]), chroma(&reference.uv[1])] }
+    let sums = |row: usize| -> [u16; 8] {
+        let (a, b) = (plane.row::<8>(x, row), plane.row::<8>(x + 1, row));
+        let mut out = [0; 8];
+        for i in 0..8 {
+            out[i] = u16::from(a[i]) + u16::from(b[i]);
+        }
+        out
+    };
+    match between {
+        (false, false) => *block = plane.block(x, y),
+        (true, false) => {
+            for (row, samples) in (y..).zip(block) {
+                *samples = mean(plane.row(x, row), plane.row(x + 1, row));
+            }
+        }
+        (false, true) => {
+            for (row, samples) in (y..).zip(block) {
+                *samples = mean(plane.row(x, row), plane.row(x, row + 1));
+            }
+        }
+        (true, true) => {
+            let mut above = sums(y);
+            for (row, samples) in (y + 1..).zip(block) {
+                let below = sums(row);
+                for i in 0..8 {
+                    samples[i] = ((above[i] + below[i] + 2) >> 2) as u8;
+                }
+                above = below;
+            }
+        }
+    }
 }
 
 /// Intra_16x16 prediction modes by number (table 8-4); the fourth, plane, does not pay here.
@@ -166,49 +188,96 @@ pub enum IntraMode {
     Dc = 2,
 }
 
-/// The best Intra_16x16 prediction from what is reconstructed above and to the left, with its
-/// sum of absolute differences.
-pub fn intra(
+/// What is reconstructed above a macroblock and to its left, and the mean of it.
+#[derive(Debug)]
+pub struct Edges {
+    above: Option<[u8; 16]>,
+    left: Option<[u8; 16]>,
+    dc: u8,
+}
+
+impl Edges {
+    /// The edges of the macroblock at (x, y) in samples.
+    #[inline]
+    pub fn of(frame: &Planes, (x, y): (usize, usize)) -> Self {
+        let above = (y > 0).then(|| *frame.y.row::<16>(x, y - 1));
+        let left = (x > 0).then(|| frame.y.column::<16>(x - 1, y));
+        let sum = |edge: &[u8; 16]| edge.iter().map(|&s| u32::from(s)).sum::<u32>();
+        let dc = match (&above, &left) {
+            (Some(a), Some(l)) => (sum(a) + sum(l) + 16) >> 5,
+            (Some(edge), None) | (None, Some(edge)) => (sum(edge) + 8) >> 4,
+            (None, None) => 128,
+        };
+        Self { above, left, dc: dc as u8 }
+    }
+
+    /// The best Intra_16x16 prediction and its sum of absolute differences.
+    #[inline]
+    pub fn best(&self, source: &Source) -> (IntraMode, u32) {
+        // A block whose rows are all alike is one row, again and again.
+        let mut best = (IntraMode::Dc, simd::sad(&source.y, &[self.dc; 16], 0, u32::MAX));
+        let mut offer = |mode, cost| {
+            if cost < best.1 {
+                best = (mode, cost);
+            }
+            best.1
+        };
+        let mut limit = u32::MAX;
+        if let Some(above) = &self.above {
+            limit = offer(IntraMode::Vertical, simd::sad(&source.y, above, 0, u32::MAX));
+        }
+        if self.left.is_some() {
+            let block = self.block(IntraMode::Horizontal);
+            let cost = simd::sad(&source.y, block.as_flattened(), 16, limit);
+            offer(IntraMode::Horizontal, cost);
+        }
+        best
+    }
+
+    /// The prediction of a mode that these edges allow.
+    #[inline]
+    pub fn block(&self, mode: IntraMode) -> [[u8; 16]; 16] {
+        match (mode, self.above, self.left) {
+            (IntraMode::Vertical, Some(row), _) => [row; 16],
+            (IntraMode::Horizontal, _, Some(column)) => column.map(|sample| [sample; 16]),
+            _ => [[self.dc; 16]; 16],
+        }
+    }
+}
+
+/// The best intra prediction of both chroma planes: its mode (table 7-16) and the blocks.
+pub fn intra_chroma(
     frame: &Planes,
     (x, y): (usize, usize),
     source: &Source,
-) -> (IntraMode, u32, [[u8; 16]; 16]) {
-    let above = (y > 0).then(|| *frame.y.row::<16>(x, y - 1));
-    let left: Option<[u8; 16]> =
-        (x > 0).then(|| std::array::from_fn(|r| frame.y.row::<1>(x - 1, y + r)[0]));
-    let sum = |edge: &[u8]| edge.iter().map(|&s| u32::from(s)).sum::<u32>();
-    let dc = match (&above, &left) {
-        (Some(a), Some(l)) => (sum(a) + sum(l) + 16) >> 5,
-        (Some(edge), None) | (None, Some(edge)) => (sum(edge) + 8) >> 4,
-        (None, None) => 128,
-    } as u8;
-    // Every other row, as for motion.
-    let cost = |block: &[[u8; 16]; 16]| {
-        block.iter().zip(&source.y).step_by(2).map(|(a, b)| 2 * sad16(a, b)).sum::<u32>()
+) -> (u32, [[[u8; 8]; 8]; 2]) {
+    let cost = |blocks: &[[[u8; 8]; 8]; 2]| {
+        let samples = blocks.as_flattened().as_flattened().as_chunks::<16>().0;
+        let wanted = source.uv.as_flattened().as_flattened().as_chunks::<16>().0;
+        samples.iter().zip(wanted).map(|(a, b)| sad16(a, b)).sum::<u32>()
     };
-    let flat = [[dc; 16]; 16];
-    let mut best = (IntraMode::Dc, cost(&flat), flat);
-    let others = [
-        (IntraMode::Vertical, above.map(|row| [row; 16])),
-        (IntraMode::Horizontal, left.map(|column| column.map(|sample| [sample; 16]))),
-    ];
-    for (mode, block) in others {
-        if let Some(block) = block {
-            let cost = cost(&block);
+    let flat = frame.uv.each_ref().map(|plane| intra_chroma_dc(plane, (x, y)));
+    let mut best = (0, cost(&flat), flat);
+    let across = (x > 0).then(|| {
+        frame.uv.each_ref().map(|plane| plane.column::<8>(x - 1, y).map(|sample| [sample; 8]))
+    });
+    let down = (y > 0).then(|| frame.uv.each_ref().map(|plane| [*plane.row::<8>(x, y - 1); 8]));
+    for (mode, blocks) in [(1, across), (2, down)] {
+        if let Some(blocks) = blocks {
+            let cost = cost(&blocks);
             if cost < best.1 {
-                best = (mode, cost, block);
+                best = (mode, cost, blocks);
             }
         }
     }
-    best
+    (best.0, best.2)
 }
 
 /// Intra prediction of a chroma plane, mode DC: each 4x4 block by the means of the edges next to
 /// it (8.3.4.1 to 8.3.4.3).
-pub fn intra_chroma(plane: &Plane, (x, y): (usize, usize)) -> [[u8; 8]; 8] {
+fn intra_chroma_dc(plane: &Plane, (x, y): (usize, usize)) -> [[u8; 8]; 8] {
     let above = (y > 0).then(|| *plane.row::<8>(x, y - 1));
-    let left: Option<[u8; 8]> =
-        (x > 0).then(|| std::array::from_fn(|r| plane.row::<1>(x - 1, y + r)[0]));
+    let left = (x > 0).then(|| plane.column::<8>(x - 1, y));
     let part = |edge: &Option<[u8; 8]>, half: usize| {
         edge.map(|edge| edge[half * 4..half * 4 + 4].iter().map(|&s| u32::from(s)).sum::<u32>())
     };
