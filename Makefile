@@ -54,7 +54,7 @@ test: setup-test image ## unit tests, then machine tests in real guests
 	tests/uml/build-kernel
 	cargo build --release --locked -p transom-tests
 	@echo "test [4/4] machine tests, one guest after the other"
-	cargo test --release --locked -p transom-tests -- --test-threads=1
+	cargo test --release --locked -p transom-tests --no-fail-fast -- --test-threads=1
 
 .PHONY: endurance
 endurance: setup-test image ## ten minutes of streaming: does anything grow?
