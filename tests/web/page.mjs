@@ -55,6 +55,45 @@ async function picture() {
   return { width: canvas.width, height: canvas.height, rgb: btoa(text) };
 }
 
+/** Decodes access units, in base64, with WebCodecs: the visible planes of each, Y, U and V, likewise. */
+async function decode({ codec, units }) {
+  const shown = [];
+  const fail = [];
+  const planes = async (frame) => {
+    const { width, height } = frame.visibleRect;
+    const luma = width * height;
+    const layout = [
+      { offset: 0, stride: width },
+      { offset: luma, stride: width / 2 },
+      { offset: luma * 5 / 4, stride: width / 2 },
+    ];
+    const samples = new Uint8Array(luma * 3 / 2);
+    const format = frame.format;
+    await frame.copyTo(samples, { layout });
+    frame.close();
+    if (format !== "I420") {
+      throw new Error(`planes in ${format}`);
+    }
+    let text = "";
+    samples.forEach((sample) => (text += String.fromCharCode(sample)));
+    return btoa(text);
+  };
+  const decoder = new VideoDecoder({
+    output: (frame) => shown.push(planes(frame)),
+    error: (error) => fail.push(error),
+  });
+  decoder.configure({ codec, hardwareAcceleration: "prefer-software", optimizeForLatency: true });
+  for (const [timestamp, { key, data }] of units.entries()) {
+    const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+    decoder.decode(new EncodedVideoChunk({ type: key ? "key" : "delta", timestamp, data: bytes }));
+  }
+  await decoder.flush().catch((error) => fail.push(error));
+  if (fail.length > 0) {
+    throw fail[0];
+  }
+  return Promise.all(shown);
+}
+
 /** A page of another origin with the WHEP player of the package whip-whep. */
 const PLAYER = `<!doctype html><video autoplay muted></video><script type="module">
 import { WHEPClient } from "/whep.js";
@@ -82,6 +121,25 @@ const actions = {
     await servePlayer(port);
     await page.goto(`http://127.0.0.1:${port}/?whep=${encodeURIComponent(url)}`);
     await page.evaluate(() => window.playing);
+  },
+  /**
+   * Decodes a file of access units, each behind its length and 1 for a key frame, 32 bits of
+   * little endian; writes what is shown, plane after plane. Yields the number of pictures.
+   */
+  decode: async ({ codec, from, to }) => {
+    // WebCodecs are for secure origins only; nothing is asked of the network.
+    await page.route("https://sample.test/", (route) => route.fulfill({ contentType: "text/html", body: "" }));
+    await page.goto("https://sample.test/");
+    const bytes = readFileSync(from);
+    const units = [];
+    for (let at = 0; at < bytes.length;) {
+      const [length, key] = [bytes.readUInt32LE(at), bytes.readUInt32LE(at + 4) === 1];
+      units.push({ key, data: bytes.subarray(at + 8, at + 8 + length).toString("base64") });
+      at += 8 + length;
+    }
+    const shown = await page.evaluate(decode, { codec, units });
+    writeFileSync(to, Buffer.concat(shown.map((picture) => Buffer.from(picture, "base64"))));
+    return shown.length;
   },
   stop: () => page.evaluate(() => window.player.stop()),
   open: ({ url }) => page.goto(url).then(() => undefined),
