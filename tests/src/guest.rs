@@ -169,6 +169,14 @@ impl Guest {
     pub fn start_agent(&self, args: &[&str]) -> Result<()> {
         self.need_uml()?;
         let args = args.join(" ");
+        // The whole suite with another encoder; a guest with a VA-API driver is there to use it.
+        let encoder = std::env::var("TRANSOM_TEST_ENCODER").unwrap_or_default();
+        ensure!(encoder.chars().all(char::is_alphanumeric), "there is no encoder '{encoder}'");
+        if !encoder.is_empty() {
+            self.run(&format!(
+                "[ -n \"$LIBVA_DRIVER_NAME\" ] || export TRANSOM_ENCODER=${{TRANSOM_ENCODER:-{encoder}}}"
+            ))?;
+        }
         self.run(&format!(
             "RUST_LOG=${{RUST_LOG:-debug}} setsid /host/bin/transom-agent {args} \
              </dev/null >>/host/log/agent.log 2>&1 & echo $! >/run/agent.pid"
