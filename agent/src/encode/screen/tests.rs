@@ -122,6 +122,28 @@ fn a_coarse_picture_at_rest_gets_fine() {
 }
 
 #[test]
+fn a_cap_holds_in_every_second_of_motion_and_rest_is_fine_at_once() {
+    const CAP: usize = 2_000_000;
+    let mut rig = Rig::new(400, 300, CAP as u32);
+    // Everything moves in each frame, and twice a second everything is new.
+    let screens = (0..150u32).map(|n| draw(400, 300, n as i32 * 3, n as i32 / 2, n / 30));
+    let bits: Vec<usize> =
+        screens.enumerate().map(|(n, s)| rig.step(&s, n == 0).bytes.len() * 8).collect();
+    let worst = bits.windows(60).map(|second| second.iter().sum::<usize>()).max();
+    assert!(worst.is_some_and(|bits| bits * 10 <= CAP * 11), "{worst:?} bits in a second");
+    let total: usize = bits.iter().sum();
+    assert!(total > CAP, "a cap that nothing reaches proves nothing: {total}");
+    let last = draw(400, 300, 149 * 3, 149 / 2, 149 / 30);
+    let begun = rig.time;
+    let mut unit = rig.step(&last, false);
+    while unit.coarse && rig.time - begun < 1_000_000_000 {
+        rig.time += 50_000_000;
+        unit = rig.step(&last, false);
+    }
+    assert!(!unit.coarse, "still coarse after {} ns", rig.time - begun);
+}
+
+#[test]
 fn an_idr_of_a_resting_picture_is_sent_again_and_goes_on() {
     let mut rig = Rig::new(160, 128, 20_000_000);
     let pixels = draw(160, 128, 0, 0, 2);
