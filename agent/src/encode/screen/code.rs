@@ -27,6 +27,9 @@ const INTER_PATTERN: [u8; 48] = {
 /// asks for, less the few bits in front of the residual that are not counted here.
 const MOST_BITS: usize = 3100;
 
+/// Motion that costs more than edges by one part in so many is not looked for.
+const HOPELESS: u32 = 4;
+
 impl Screen {
     pub(super) fn code_idr(&mut self, picture: &Picture, steps: &Steps, output: &mut Output) {
         let mut source = Source::default();
@@ -84,20 +87,31 @@ impl Screen {
     ) {
         let index = row * self.grid.columns + column;
         let at = (column * 16, row * 16);
-        let (sad, vector) = self.search(source, (column, row), steps);
         self.stale[index] = true;
+        let mut search = self.look_around(source, (column, row), steps);
         // Where motion explains little, edges may explain more; and what is new is best shown well
         // at once, since all that follows refers to it.
-        if sad > 2 * 256 {
+        if search.best.0 > 2 * 256 {
             let edges = Edges::of(&self.next, at);
             let (mode, cost) = edges.best(source);
-            if cost < sad + sad / 4 {
+            // What matches well leaves next to nothing to code: no need for a better match. Nor is
+            // one found where edges are that much better. A machine that is short of time makes do
+            // with what moved in the frame before.
+            let enough = (8 * steps.inter.dead).max(3 * 256);
+            let hopeless = cost + cost / HOPELESS < search.best.0;
+            if search.best.0 > enough && !hopeless && !self.rate.is_hurried() {
+                // Some look farther, and their neighbours profit.
+                let scout = (column + 2 * row).is_multiple_of(4) && search.best.0 > 12 * 256;
+                search.descend(if scout { 8 } else { 1 });
+            }
+            if cost < search.best.0 + search.best.0 / 4 {
                 output.bits.ue(std::mem::take(&mut output.run));
                 self.habits[index] = Vector::default();
                 self.code_intra(source, (column, row), (mode, &edges), steps, 5, output);
                 return;
             }
         }
+        let (_, vector) = search.best;
         self.habits[index] = vector;
         let Output { prediction, residual, .. } = output;
         predict::inter(&self.reference, at, vector, prediction);
@@ -123,14 +137,13 @@ impl Screen {
         }
     }
 
-    /// The best vector and what it costs.
-    fn search(
-        &self,
-        source: &Source,
+    /// A search that has tried the vectors that are likely.
+    fn look_around<'a>(
+        &'a self,
+        source: &'a Source,
         (column, row): (usize, usize),
         steps: &Steps,
-    ) -> (u32, Vector) {
-        let enough = (8 * steps.inter.dead).max(3 * 256);
+    ) -> Search<'a> {
         let index = row * self.grid.columns + column;
         let predicted = self.grid.predicted_vector(column, row);
         let at = (column * 16, row * 16);
@@ -147,14 +160,7 @@ impl Screen {
             }
             tried[n + 1] = vector;
         }
-        // What matches this well leaves next to nothing to code: no need for a better match. A
-        // machine that is short of time makes do with what moved in the frame before.
-        if search.best.0 > enough && !self.rate.is_hurried() {
-            // Some look farther, and their neighbours profit.
-            let scout = (column + 2 * row).is_multiple_of(4) && search.best.0 > 12 * 256;
-            search.descend(if scout { 8 } else { 1 });
-        }
-        search.best
+        search
     }
 
     fn code_intra(
