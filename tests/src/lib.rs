@@ -35,6 +35,7 @@ mod qmp;
 mod relay;
 mod run;
 mod shell;
+pub mod talk;
 mod transcript;
 mod uml;
 pub mod va;

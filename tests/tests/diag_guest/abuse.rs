@@ -9,22 +9,13 @@ use transom_protocol::diagnostics::{
 };
 use transom_protocol::message::{GuestHello, Refusal};
 use transom_tests::card::read_number;
+use transom_tests::talk::{SOON, Talk, noise};
 use transom_tests::{Guest, Relay, Uml, Viewer, machine_test};
 
 use crate::LIMIT;
-use crate::talk::{SOON, Talk};
 
 /// How much more memory the agent may take under attack, in KiB.
 const SLACK: u64 = 6 * 1024;
-
-fn noise(seed: u64, count: usize) -> Vec<u8> {
-    let mut state = seed;
-    let next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 33) as u8
-    };
-    std::iter::repeat_with(next).take(count).collect()
-}
 
 /// The stream goes on, with what is drawn from now on.
 fn undisturbed(guest: &Guest, viewer: &Viewer, after: &str) -> Result<()> {

@@ -2,19 +2,10 @@
 
 use anyhow::{Result, ensure};
 use transom_protocol::diagnostics::{GuestDiagnostics, HostDiagnostics, Line, Outcome, Request};
+use transom_tests::talk::{Talk, noise, pull, push};
 use transom_tests::{Guest, Uml, machine_test};
 
 use crate::LIMIT;
-use crate::talk::{Talk, pull, push};
-
-fn noise(count: usize) -> Vec<u8> {
-    let mut state = 7_u64;
-    let next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 33) as u8
-    };
-    std::iter::repeat_with(next).take(count).collect()
-}
 
 /// Nothing of a copy is left in a folder of the guest.
 fn clean(guest: &Guest, folder: &str, name: &str) -> Result<()> {
@@ -30,7 +21,7 @@ fn files_travel_whole_or_not_at_all() {
         let guest = Uml::new(test).boot()?;
         guest.start_agent(&["--copy on"])?;
         for size in [0, 1, 65_536, 65_537, 20_000_000] {
-            let bytes = noise(size);
+            let bytes = noise(7, size);
             push(&guest, "/tmp/there", 0o751, &bytes)?.done()?;
             ensure!(pull(&guest, "/tmp/there")? == bytes, "{size} bytes came back changed");
         }
@@ -64,7 +55,7 @@ fn files_travel_whole_or_not_at_all() {
 
         // A full disk, told before and in the middle.
         guest.run("mkdir /tmp/small && mount -t tmpfs -o size=1M small /tmp/small")?;
-        let why = push(&guest, "/tmp/small/big", 0o644, &noise(4_000_000))?.why()?;
+        let why = push(&guest, "/tmp/small/big", 0o644, &noise(7, 4_000_000))?.why()?;
         ensure!(why.contains("No space left"), "{why}");
         clean(&guest, "/tmp/small", "big")?;
         // A read-only place, a folder that is not there, a folder instead of a file.

@@ -7,10 +7,10 @@ use transom_protocol::diagnostics::{
     GuestDiagnostics, LogLevel, LogSource, Outcome, Request, Verdict,
 };
 use transom_protocol::message::Text;
+use transom_tests::talk::{Talk, command, pull, push};
 use transom_tests::{Guest, Qemu, machine_test};
 
 use crate::looks::{check, checks, screenshot};
-use crate::talk::{Talk, command, pull, push};
 
 const LIMIT: Duration = Duration::from_secs(900);
 /// An emulated guest takes its time.

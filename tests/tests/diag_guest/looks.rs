@@ -7,10 +7,10 @@ use transom_protocol::diagnostics::{
     Setting, Value, Verdict,
 };
 use transom_protocol::message::Text;
+use transom_tests::talk::{SOON, Talk};
 use transom_tests::{Guest, Picture, Relay, Uml, Viewer, machine_test};
 
 use crate::LIMIT;
-use crate::talk::{SOON, Talk};
 
 /// Far more records than fit the kernel's ring and all buffers on the way.
 const FLOOD: u64 = 4_000;

@@ -6,7 +6,6 @@ mod image;
 mod looks;
 mod shells;
 mod stuck;
-mod talk;
 
 use std::time::Duration;
 

@@ -7,10 +7,10 @@ use transom_protocol::diagnostics::{
     GuestDiagnostics, HostDiagnostics, Line, Outcome, Request, Signal, Terminal, TerminalSize,
 };
 use transom_protocol::message::Text;
+use transom_tests::talk::{SOON, Talk, command};
 use transom_tests::{Guest, Uml, machine_test};
 
 use crate::LIMIT;
-use crate::talk::{SOON, Talk, command};
 
 fn on_terminal(guest: &Guest, line: Option<&str>) -> Result<Talk> {
     let size = TerminalSize { columns: 91, rows: 33 };

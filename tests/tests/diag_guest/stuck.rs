@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use anyhow::ensure;
 use transom_protocol::diagnostics::Verdict;
+use transom_tests::talk::SOON;
 use transom_tests::{Relay, Uml, Viewer, machine_test};
 
 use crate::LIMIT;
 use crate::looks::{check, checks, sample, screenshot};
-use crate::talk::SOON;
 
 #[test]
 fn a_stuck_stage_is_named_while_all_else_answers() {

@@ -1,4 +1,4 @@
-//! The raw protocol of diagnostics, as a host speaks it.
+//! The raw protocol of diagnostics, as a host speaks it: what a test says may be wrong on purpose.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,8 @@ use transom_protocol::diagnostics::{GuestDiagnostics, HostDiagnostics, Outcome, 
 use transom_protocol::message::{GuestHello, HostHello, MAGIC, Text};
 use transom_protocol::wire::{self, Decoder, Limits};
 use transom_protocol::{Capabilities, Role, SessionId, VERSION_MAX, VERSION_MIN};
-use transom_tests::Guest;
+
+use crate::guest::Guest;
 
 /// A message with its bulk.
 pub type Said = (GuestDiagnostics, Vec<u8>);
@@ -166,4 +167,14 @@ pub fn push(guest: &Guest, path: &str, mode: u32, bytes: &[u8]) -> Result<Talk> 
 pub fn pull(guest: &Guest, path: &str) -> Result<Vec<u8>> {
     let path = transom_protocol::diagnostics::Line::new(path);
     Talk::ask(guest, Request::Pull { path })?.bytes()
+}
+
+/// Bytes without a pattern, the same for the same seed.
+pub fn noise(seed: u64, count: usize) -> Vec<u8> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as u8
+    };
+    std::iter::repeat_with(next).take(count).collect()
 }
