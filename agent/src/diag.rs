@@ -36,7 +36,7 @@ use transom_protocol::diagnostics::{LogSource, Outcome, Request, Setting};
 
 pub use conversation::Conversation;
 use conversation::{Answer, Ended};
-pub use guest::process;
+pub use guest::text;
 pub use logs::{journal, kernel};
 
 use crate::encode::Choice;

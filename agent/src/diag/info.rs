@@ -9,7 +9,7 @@ use transom_protocol::diagnostics::{Line, Value};
 
 use super::Context;
 use super::conversation::{Answer, Conversation};
-use super::guest::{cpu, memory, read};
+use super::guest::{self, cpu, memory, read};
 use crate::sys::cpuid;
 
 /// Settings whose values are shown; of others only that they are set, in case they hold secrets.
@@ -82,18 +82,14 @@ fn system(talk: &mut Conversation) -> Answer {
         talk.fact("firmware.secure-boot", Value::Flag(bytes.get(4) == Some(&1)))?;
     }
     let release = read("/etc/os-release").unwrap_or_default();
-    let field = |name: &str| {
-        let line = release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
-        Some(line.trim_matches('"').to_owned())
-    };
+    let field = |name: &str| guest::text::os_release(&release, name).map(str::to_owned);
     if let Some(name) = field("PRETTY_NAME") {
         talk.fact("system.name", text(name))?;
     }
     let image = read("/etc/transom/version").or_else(|| field("IMAGE_VERSION"));
     talk.fact("system.image-version", text(image.unwrap_or_else(|| "unknown".into())))?;
     let uptime = read("/proc/uptime").unwrap_or_default();
-    if let Some(seconds) = uptime.split(['.', ' ']).next().and_then(|text| text.parse::<i64>().ok())
-    {
+    if let Some(seconds) = guest::text::uptime(&uptime) {
         talk.fact("system.uptime", number(seconds))?;
     }
     if let Some((total, available)) = memory() {
@@ -104,9 +100,8 @@ fn system(talk: &mut Conversation) -> Answer {
         talk.fact("cpu.count", number(processors))?;
     }
     let cpuinfo = read("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo.lines().find(|line| line.starts_with("model name"));
-    if let Some((_, model)) = model.and_then(|line| line.split_once(':')) {
-        talk.fact("cpu.model", text(model.trim()))?;
+    if let Some(model) = guest::text::cpu_model(&cpuinfo) {
+        talk.fact("cpu.model", text(model))?;
     }
     Ok(())
 }
@@ -195,13 +190,9 @@ pub fn va_drivers() -> Vec<String> {
     drivers
 }
 
-/// `/proc/bus/input/devices`: paragraphs of lines with a letter in front.
 fn inputs(talk: &mut Conversation) -> Answer {
     let devices = read("/proc/bus/input/devices").unwrap_or_default();
-    for (index, device) in devices.split("\n\n").filter(|text| !text.is_empty()).enumerate() {
-        let line = |start: &str| device.lines().find_map(|line| line.strip_prefix(start));
-        let name = line("N: Name=").unwrap_or("?").trim_matches('"');
-        let handlers = line("H: Handlers=").unwrap_or("").trim();
+    for (index, (name, handlers)) in guest::text::input_devices(&devices).enumerate() {
         talk.fact(format!("input.{index}"), text(format!("{name} ({handlers})")))?;
     }
     Ok(())

@@ -25,7 +25,7 @@ use transom_protocol::diagnostics::{
 };
 
 use super::conversation::{Answer, Conversation, Ended, Heard, failed, timeout};
-use super::guest::{process, processes, read};
+use super::guest::{processes, read, text};
 use crate::sys::terminal;
 
 /// Input that the child has not taken yet; the host waits behind it.
@@ -295,7 +295,7 @@ fn members(leader: Pid) -> Vec<Pid> {
         .filter(|pid| {
             let Some(line) = read(&format!("/proc/{pid}/stat")) else { return false };
             let dead = line.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']));
-            !dead && process::parse(&line).is_some_and(|stat| stat.session == leader.as_raw())
+            !dead && text::process(&line).is_some_and(|stat| stat.session == leader.as_raw())
         })
         .map(Pid::from_raw)
         .collect()

@@ -7,7 +7,7 @@ use transom_protocol::diagnostics::{GuestDiagnostics, Line, Process};
 use transom_protocol::message::Text;
 
 use super::conversation::{Answer, Conversation};
-use super::guest::{process, processes, read, ticks};
+use super::guest::{processes, read, text, ticks};
 
 /// How long to watch.
 const WATCH: Duration = Duration::from_millis(500);
@@ -19,7 +19,7 @@ pub fn run(talk: &mut Conversation, count: u16) -> Answer {
     let begun = Instant::now();
     talk.pause(WATCH)?;
     let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
-    let mut all: Vec<(u64, i32, process::Stat)> = processes()
+    let mut all: Vec<(u64, i32, text::Process)> = processes()
         .filter_map(|pid| {
             let stat = stat(pid)?;
             let spent = stat.cpu.saturating_sub(*before.get(&pid).unwrap_or(&stat.cpu));
@@ -44,8 +44,8 @@ pub fn run(talk: &mut Conversation, count: u16) -> Answer {
     Ok(())
 }
 
-fn stat(pid: i32) -> Option<process::Stat> {
-    process::parse(&read(&format!("/proc/{pid}/stat"))?)
+fn stat(pid: i32) -> Option<text::Process> {
+    text::process(&read(&format!("/proc/{pid}/stat"))?)
 }
 
 /// Its arguments; kernel threads have none.
@@ -57,13 +57,5 @@ fn command(pid: i32) -> Option<String> {
 fn owner(pid: i32, users: &str) -> String {
     use std::os::unix::fs::MetadataExt;
     let Ok(meta) = std::fs::metadata(format!("/proc/{pid}")) else { return String::new() };
-    let uid = meta.uid().to_string();
-    users
-        .lines()
-        .find_map(|line| {
-            let mut fields = line.split(':');
-            let name = fields.next()?;
-            (fields.nth(1)? == uid).then(|| name.to_owned())
-        })
-        .unwrap_or(uid)
+    text::user(users, meta.uid()).map_or_else(|| meta.uid().to_string(), str::to_owned)
 }
