@@ -66,9 +66,10 @@ pub async fn examine(
             add(check)?;
         }
     }
-    if let Some(relay) = relay {
-        add(viewers::ask(relay).await)?;
-    }
+    add(match relay {
+        Some(relay) => viewers::ask(relay, client.guest()).await,
+        None => viewers::unasked(),
+    })?;
     Ok(report)
 }
 
