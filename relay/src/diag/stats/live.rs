@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossterm::event::{self, Event, KeyCode, KeyModifiers};
 use tokio::sync::mpsc;
+use transom_protocol::diagnostics::Sample;
 
 use super::{Samples, view::View};
 use crate::diag::{Client, DiagError};
@@ -43,50 +44,68 @@ impl Drop for Screen {
 ///
 /// The guest cannot be reached at the start, or the terminal cannot be used.
 pub async fn run(client: &Client, interval: Duration) -> Result<(), DiagError> {
-    let mut samples = Some(Samples::open(client, interval, 0).await?);
-    let agent = samples.as_ref().map(Samples::agent).unwrap_or_default();
+    let mut source = Source { client, interval, open: None };
+    let agent = source.open().await?;
     let mut view = View::new(client.guest().to_string(), agent);
     let mut screen = Screen::enter()?;
     let mut keys = keys();
     let mut last = Instant::now();
     loop {
         screen.draw(&view)?;
-        let step = async {
-            match &mut samples {
-                Some(open) => open.next().await.and_then(|sample| {
-                    // The agent ends an endless answer only when it ends itself.
-                    sample
-                        .ok_or(DiagError::Silent { guest: client.guest().clone(), after: interval })
-                }),
-                None => {
-                    tokio::time::sleep(RETRY).await;
-                    samples = Some(Samples::open(client, interval, 0).await?);
-                    Err(DiagError::Usage(String::new()))
-                }
-            }
-        };
-        let late = interval + LATE;
         tokio::select! {
-            result = step => match result {
+            result = source.next() => match result {
                 Ok(sample) => {
                     last = Instant::now();
                     view.push(sample);
                 }
-                // Connected again; the next round waits for a sample.
-                Err(DiagError::Usage(_)) => {}
-                Err(error) => {
-                    samples = None;
-                    view.notice(error.to_string());
-                }
+                Err(error) => view.notice(error.to_string()),
             },
             key = keys.recv() => match key {
                 Some(Event::Key(key)) if leaves(key.code, key.modifiers) => return Ok(()),
                 Some(_) => {} // a new size: drawn anew above
                 None => return Ok(()),
             },
-            () = tokio::time::sleep(late) => {
+            () = tokio::time::sleep(interval + LATE) => {
                 view.notice(format!("no answer for {} s", last.elapsed().as_secs()));
             }
+        }
+    }
+}
+
+/// Samples of a guest, asked for again whenever they break off.
+struct Source<'a> {
+    client: &'a Client,
+    interval: Duration,
+    open: Option<Samples>,
+}
+
+impl Source<'_> {
+    /// Asks for samples; the agent's name and version.
+    async fn open(&mut self) -> Result<String, DiagError> {
+        let samples = Samples::open(self.client, self.interval, 0).await?;
+        let agent = samples.agent();
+        self.open = Some(samples);
+        Ok(agent)
+    }
+
+    /// The next sample. May be dropped at any time; after an error it waits before it tries again.
+    async fn next(&mut self) -> Result<Sample, DiagError> {
+        loop {
+            let Some(samples) = &mut self.open else {
+                tokio::time::sleep(RETRY).await;
+                self.open().await?;
+                continue;
+            };
+            let broke = match samples.next().await {
+                Ok(Some(sample)) => return Ok(sample),
+                // The agent ends an endless answer only when it ends itself.
+                Ok(None) => {
+                    DiagError::Silent { guest: self.client.guest().clone(), after: self.interval }
+                }
+                Err(error) => error,
+            };
+            self.open = None;
+            return Err(broke);
         }
     }
 }
