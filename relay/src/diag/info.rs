@@ -74,7 +74,7 @@ impl Info {
             }
             let value = match value {
                 Value::Text(line) => line.to_string(),
-                Value::Number(number) => number.to_string(),
+                Value::Number(number) => words(path, *number),
                 Value::Flag(true) => "yes".into(),
                 Value::Flag(false) => "no".into(),
             };
@@ -84,6 +84,15 @@ impl Info {
             ));
         }
         text
+    }
+}
+
+/// A number with its unit, where its path tells which it is.
+fn words(path: &str, number: i64) -> String {
+    match u64::try_from(number) {
+        Ok(bytes) if path.starts_with("memory.") => tell::bytes(bytes),
+        Ok(seconds) if path.ends_with(".uptime") => tell::span(Duration::from_secs(seconds)),
+        _ => number.to_string(),
     }
 }
 
@@ -100,6 +109,9 @@ mod tests {
                 ("kernel.release".into(), Value::Text(Line::new("6.12\x1b[2J"))),
                 ("kernel.secure".into(), Value::Flag(false)),
                 ("drm.card0.planes".into(), Value::Number(3)),
+                ("memory.total".into(), Value::Number(1 << 30)),
+                ("system.uptime".into(), Value::Number(3700)),
+                ("memory.odd".into(), Value::Number(-1)),
             ],
         };
         let json = info.json();
@@ -108,6 +120,9 @@ mod tests {
         let text = info.text(false);
         assert!(text.contains("\nkernel\n  release "), "{text}");
         assert!(text.contains("\ndrm\n  card0.planes "), "{text}");
+        for unit in ["1.0 GiB\n", "1 h 1 min\n", " -1\n"] {
+            assert!(text.contains(unit), "{unit:?} in {text}");
+        }
         assert!(!text.contains('\x1b'), "a guest's escapes stay off the terminal");
     }
 }

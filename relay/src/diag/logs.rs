@@ -11,6 +11,9 @@ use super::{Answers, Client, DiagError, tell};
 pub const LEVELS: [&str; 8] =
     ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"];
 
+/// The same, short enough for a column.
+const SHORT: [&str; 8] = ["emerg", "alert", "crit", "error", "warn", "note", "info", "debug"];
+
 /// One record, or a gap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
@@ -94,7 +97,7 @@ impl Entry {
                     7 => tell::DIM,
                     _ => tell::PLAIN,
                 };
-                let short: String = level_name(*level).chars().take(5).collect();
+                let short = SHORT.get(usize::from(level.0)).copied().unwrap_or("debug");
                 format!(
                     "{} {:<5} {} {}\n",
                     tell::Paint(&local(*time), paint(tell::DIM)),

@@ -136,9 +136,10 @@ pub fn text(agent: &str, sample: &Sample) -> String {
     rows.push((
         "guest uses",
         format!(
-            "{:.1} % of {} processors; {} of {} memory left",
+            "{:.1} % of {} processor{}; {} of {} memory left",
             percent(sample.guest_cpu),
             sample.processors,
+            if sample.processors == 1 { "" } else { "s" },
             tell::bytes(sample.memory_available),
             tell::bytes(sample.memory_total)
         ),

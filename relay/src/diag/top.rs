@@ -46,7 +46,7 @@ pub fn text(processes: &[Process], width: usize) -> String {
         let line = format!(
             "{:>7}  {:<12} {:>6.1}  {:>9}  {}",
             process.pid,
-            process.user,
+            process.user.as_str(),
             percent(process.cpu),
             tell::bytes(process.memory),
             process.command
@@ -77,7 +77,11 @@ mod tests {
             command: Line::new("x".repeat(500)),
         };
         let text = text(std::slice::from_ref(&process), 60);
-        assert!(text.contains(" 123.5 ") && text.contains("3.0 MiB"), "{text}");
+        assert!(text.contains("3.0 MiB"), "{text}");
+        // Figures end below the end of their heading.
+        let end = |line: &str, word: &str| line.find(word).map(|at| at + word.len());
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(end(lines[0], "CPU%"), end(lines[1], "123.5"), "{text}");
         assert!(text.lines().all(|line| line.len() <= 60), "{text}");
         assert_eq!(json(&[process])["processes"][0]["cpu_percent"], 123.5);
     }

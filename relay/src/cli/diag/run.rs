@@ -200,13 +200,18 @@ impl Say<'_> {
         let colours = tell::colours();
         let mut logs = logs::Logs::open(self.client, request).await?;
         let read = async {
+            let mut told = false;
             while let Some(entry) = logs.next().await? {
+                told = true;
                 if self.json {
                     let (kind, body) = entry.json();
                     self.event(kind, body)?;
                 } else {
                     tell::say(&entry.line(colours))?;
                 }
+            }
+            if !told && !self.json {
+                eprintln!("transom: there is no such record");
             }
             Ok(())
         };

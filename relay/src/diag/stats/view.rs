@@ -10,7 +10,7 @@ use ratatui::{
     layout::{Constraint, Layout, Rect},
     style::{Color, Modifier, Style},
     text::{Line, Span},
-    widgets::{Block, Paragraph, Sparkline},
+    widgets::{Block, Paragraph, Sparkline, Wrap},
 };
 use transom_protocol::diagnostics::{Percentiles, Sample};
 
@@ -22,6 +22,13 @@ const HISTORY: usize = 600;
 
 /// Width of a figure beside its graph.
 const LABEL: u16 = 34;
+
+/// Lines of a graph on a tall terminal: more would not be read better.
+const TALLEST: u16 = 6;
+
+/// Lines of a notice at most, and what breaking between words may leave of each.
+const MOST_NOTICE: u16 = 4;
+const WORD: u16 = 12;
 
 /// What is shown, and its past.
 #[derive(Debug)]
@@ -36,6 +43,8 @@ pub struct View {
 /// A figure with a graph.
 struct Row {
     label: String,
+    unit: &'static str,
+    /// In thousandths.
     graph: Vec<u64>,
     colour: Color,
 }
@@ -62,14 +71,22 @@ impl View {
 
     /// Draws the page.
     pub fn draw(&self, frame: &mut Frame<'_>) {
-        let [head, body, foot] =
-            Layout::vertical([Constraint::Length(4), Constraint::Min(0), Constraint::Length(1)])
-                .areas(frame.area());
+        let area = frame.area();
+        // A remedy stands at the end of a sentence: all of it has to be seen.
+        let length = self.notice.as_ref().map_or(0, |text| text.chars().count());
+        let lines = length.div_ceil(usize::from(area.width.saturating_sub(WORD)).max(1));
+        let lines = u16::try_from(lines).unwrap_or(u16::MAX).clamp(1, MOST_NOTICE);
+        let [head, body, bottom] = Layout::vertical([
+            Constraint::Length(4),
+            Constraint::Min(0),
+            Constraint::Length(lines),
+        ])
+        .areas(area);
         frame.render_widget(self.head(), head);
-        frame.render_widget(self.foot(), foot);
+        frame.render_widget(self.foot().wrap(Wrap { trim: true }), bottom);
         let rows = self.rows();
-        // Three lines each where there is room, else two or one: nothing is left out.
-        let height = (body.height / rows.len() as u16).clamp(1, 3);
+        // As many lines each as there is room for, one at least: nothing is left out.
+        let height = (body.height / rows.len() as u16).clamp(1, TALLEST);
         let areas = Layout::vertical(rows.iter().map(|_| Constraint::Length(height))).split(body);
         for (row, area) in rows.iter().zip(areas.iter()) {
             draw_row(frame, row, *area);
@@ -86,11 +103,12 @@ impl View {
             None => lines.push("waiting for the first figures".into()),
             Some(sample) => {
                 let up = tell::span(std::time::Duration::from_millis(sample.uptime));
-                lines.push(format!("{}  {}  up for {up}", display(sample), sample.encoder).into());
                 let watched = if sample.watched { "" } else { "  nobody watches" };
+                let (display, encoder) = (display(sample), &sample.encoder);
+                lines.push(format!("{display}  {encoder}  up for {up}{watched}").into());
                 lines.push(
                     format!(
-                        "target {}, at most {} fps; drops {}, failed looks {}, failed encoders {}{watched}",
+                        "target {}, at most {} fps; drops {}, failed looks {}, failed encoders {}",
                         sample.target,
                         sample.frame_rate,
                         sample.dropped_slow_host,
@@ -121,11 +139,12 @@ impl View {
     }
 
     fn rows(&self) -> Vec<Row> {
-        let row = |name: &str, unit: &str, colour, figure: &dyn Fn(&Sample) -> (f64, String)| Row {
-            label: self.history.back().map_or_else(
-                || name.into(),
-                |sample| format!("{name:<8} {} {unit}", figure(sample).1),
-            ),
+        let row = |name: &str, unit, colour, figure: &dyn Fn(&Sample) -> (f64, String)| Row {
+            label: self
+                .history
+                .back()
+                .map_or_else(|| name.into(), |sample| format!("{name:<8} {}", figure(sample).1)),
+            unit,
             // Sparklines are of whole numbers: a thousandth is fine enough.
             graph: self.history.iter().map(|sample| (figure(sample).0 * 1000.0) as u64).collect(),
             colour,
@@ -134,29 +153,29 @@ impl View {
             row(name, "ms", colour, &|sample| {
                 let p = of(sample);
                 let ms = |micros: u32| f64::from(micros) / 1000.0;
-                (ms(p.p95), format!("{:.1}/{:.1}/{:.1}", ms(p.p50), ms(p.p95), ms(p.p99)))
+                (ms(p.p95), format!("{:.1}/{:.1}/{:.1} ms", ms(p.p50), ms(p.p95), ms(p.p99)))
             })
         };
         vec![
-            row("fps", "", Color::Green, &|s| {
+            row("fps", "fps", Color::Green, &|s| {
                 let fps = thousandths(s.encoded_rate);
                 (fps, format!("{fps:.1} of {:.1}", thousandths(s.seen_rate)))
             }),
             row("bitrate", "kb/s", Color::Cyan, &|s| {
-                (s.bitrate as f64 / 1000.0, (s.bitrate / 1000).to_string())
+                (s.bitrate as f64 / 1000.0, format!("{} kb/s", s.bitrate / 1000))
             }),
             row("damage", "%", Color::Magenta, &|s| {
                 let share = f64::from(s.damage) / 10_000.0;
-                (share, format!("{share:.1}"))
+                (share, format!("{share:.1} %"))
             }),
             stage("convert", Color::Yellow, &|s| s.convert),
             stage("encode", Color::Yellow, &|s| s.encode),
             stage("queue", Color::Yellow, &|s| s.queue),
-            row("agent", "", Color::Blue, &|s| {
+            row("agent", "%", Color::Blue, &|s| {
                 let cpu = percent(s.agent_cpu);
                 (cpu, format!("{cpu:.1} % CPU, {}", tell::bytes(s.agent_memory)))
             }),
-            row("guest", "", Color::Blue, &|s| {
+            row("guest", "%", Color::Blue, &|s| {
                 let cpu = percent(s.guest_cpu);
                 (cpu, format!("{cpu:.1} % CPU, {} free", tell::bytes(s.memory_available)))
             }),
@@ -167,17 +186,24 @@ impl View {
 fn draw_row(frame: &mut Frame<'_>, row: &Row, area: Rect) {
     let [label, graph] =
         Layout::horizontal([Constraint::Length(LABEL), Constraint::Min(0)]).areas(area);
-    frame.render_widget(Paragraph::new(row.label.as_str()), label);
+    let width = usize::from(graph.width);
+    let newest = &row.graph[row.graph.len().saturating_sub(width)..];
+    let highest = newest.iter().copied().max().unwrap_or(0);
+    let mut lines = vec![Line::from(row.label.as_str())];
+    if highest > 0 {
+        // What the top of the graph stands for; there is no room for it on a single line.
+        let scale = format!("         up to {:.1} {}", highest as f64 / 1000.0, row.unit);
+        lines.push(Line::styled(scale, Style::new().add_modifier(Modifier::DIM)));
+    }
+    frame.render_widget(Paragraph::new(lines), label);
     // A graph on the ground line, apart from the one above where there is room.
     let block = if graph.height > 1 {
         Block::new().padding(ratatui::widgets::Padding::top(1))
     } else {
         Block::new()
     };
-    let width = usize::from(graph.width);
-    let newest = &row.graph[row.graph.len().saturating_sub(width)..];
     // From zero to the highest in sight; a figure that never moved shows as a line at the ground.
-    let most = newest.iter().copied().max().unwrap_or(0).max(1000);
+    let most = highest.max(1000);
     frame.render_widget(
         Sparkline::default().block(block).data(newest).max(most).style(Style::new().fg(row.colour)),
         graph,
@@ -222,6 +248,8 @@ mod tests {
                 assert!(page.contains(part), "{part:?} at {width}x{height} in\n{page}");
             }
             assert!(page.contains('█'), "a graph in\n{page}");
+            // The scale, where there is a second line for it.
+            assert_eq!(page.contains("up to 1999.0 kb/s"), height > 13, "{page}");
         }
         // Too small to be of use, but no reason to fail.
         for (width, height) in [(1, 1), (20, 3), (34, 5)] {
@@ -229,5 +257,9 @@ mod tests {
         }
         view.notice("the guest is silent".into());
         assert!(page(&view, 80, 24).contains("the guest is silent"));
+        let long = "nobody listens on this socket, which is a long word for it ".repeat(3);
+        view.notice(format!("{long}: start the VM"));
+        let page = page(&view, 80, 24);
+        assert!(page.contains("start the VM") && page.contains("guest "), "{page}");
     }
 }
