@@ -23,6 +23,13 @@ const WRITE: Duration = Duration::from_secs(30);
 /// … unless people look at what comes, page by page.
 const PATIENT: Duration = Duration::from_secs(3600);
 
+/// As many bytes as leave, with the message in front of them, in whole writes
+/// ([`transom_protocol::MAX_WRITE`]): each write is a packet, and one of a few bytes costs as much as
+/// a full one.
+pub const PIECE: usize = MAX_DATA as usize - 16;
+/// Reads between two looks at the clock within one message; looks are dear in some guests.
+const READS: u32 = 32;
+
 /// Why a request is over before all was said.
 #[derive(Debug)]
 pub enum Ended {
@@ -172,17 +179,8 @@ impl Conversation {
     pub fn hear(&mut self, wait: Option<Duration>) -> Answer<Heard> {
         let deadline = wait.map(|wait| Instant::now() + wait);
         loop {
-            match self.decoder.poll_frame() {
-                Ok(Some(frame)) => match wire::decode(&frame.message) {
-                    Ok(message) => return Ok(Heard::Message(message, frame.bulk)),
-                    Err(_) => {
-                        let kind = frame.message.first().copied().unwrap_or(0).into();
-                        self.say(&GuestDiagnostics::Unsupported { kind })?;
-                        continue;
-                    }
-                },
-                Ok(None) => {}
-                Err(error) => return Err(failed(error)),
+            if let Some((message, bulk)) = self.message()? {
+                return Ok(Heard::Message(message, bulk));
             }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             if !self.wait_readable(left)? {
@@ -190,6 +188,51 @@ impl Conversation {
             }
             if !self.read()? {
                 return Ok(Heard::Closed);
+            }
+        }
+    }
+
+    /// What follows is a stream of messages: their bytes are waited for by reading them, with as
+    /// few system calls as can be. To be announced once, for [`Conversation::hear_stream`].
+    pub fn expect_stream(&self, silence: Duration) -> Answer {
+        self.stream.set_timeouts(Some(silence), Some(WRITE)).map_err(Ended::Gone)
+    }
+
+    /// The next message of a stream; nothing, when it pauses for longer than was announced.
+    pub fn hear_stream(&mut self, silence: Duration) -> Answer<Heard> {
+        let begun = Instant::now();
+        for reads in 1.. {
+            if let Some((message, bulk)) = self.message()? {
+                return Ok(Heard::Message(message, bulk));
+            }
+            match self.stream.read_some(self.decoder.space()) {
+                Ok(0) => return Ok(Heard::Closed),
+                Ok(count) => self.decoder.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(Ended::Gone(error)),
+            }
+            // A host that comes drop by drop has no more patience from us than a silent one.
+            if reads % READS == 0 && begun.elapsed() > silence {
+                break;
+            }
+        }
+        Ok(Heard::Nothing)
+    }
+
+    /// The next message of those that are here; others than we know are told so.
+    fn message(&mut self) -> Answer<Option<(HostDiagnostics, Vec<u8>)>> {
+        loop {
+            let frame = match self.decoder.poll_frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(failed(error)),
+            };
+            match wire::decode(&frame.message) {
+                Ok(message) => return Ok(Some((message, frame.bulk))),
+                Err(_) => {
+                    let kind = frame.message.first().copied().unwrap_or(0).into();
+                    self.say(&GuestDiagnostics::Unsupported { kind })?;
+                }
             }
         }
     }
@@ -263,5 +306,57 @@ pub fn timeout(wait: Option<Duration>) -> PollTimeout {
         None => PollTimeout::NONE,
         Some(wait) if wait.is_zero() => PollTimeout::ZERO,
         Some(wait) => PollTimeout::try_from(wait.as_millis() + 1).unwrap_or(PollTimeout::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    fn talk() -> (Conversation, UnixStream) {
+        let (ours, host) = UnixStream::pair().expect("a pair of sockets");
+        (Conversation::new(Stream::Unix(ours), Decoder::new(Limits::DIAGNOSTICS)), host)
+    }
+
+    fn data(bulk: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        wire::encode(&HostDiagnostics::Data, bulk.len() as u32, &mut bytes);
+        [&bytes, bulk].concat()
+    }
+
+    #[test]
+    fn a_stream_is_heard_until_it_pauses() {
+        let (mut talk, mut host) = talk();
+        let silence = Duration::from_millis(20);
+        talk.expect_stream(silence).expect("a socket option");
+        host.write_all(&data(&[7; 3000])).expect("room");
+        let heard = talk.hear_stream(silence);
+        assert!(
+            matches!(&heard, Ok(Heard::Message(HostDiagnostics::Data, bulk)) if *bulk == [7; 3000])
+        );
+        assert!(matches!(talk.hear_stream(silence), Ok(Heard::Nothing)));
+        drop(host);
+        assert!(matches!(talk.hear_stream(silence), Ok(Heard::Closed)));
+    }
+
+    #[test]
+    fn drops_are_not_waited_for_to_the_end() {
+        let (mut talk, mut host) = talk();
+        let silence = Duration::from_millis(100);
+        talk.expect_stream(silence).expect("a socket option");
+        let dripping = std::thread::spawn(move || {
+            for byte in data(&[0; MAX_DATA as usize]) {
+                if host.write_all(&[byte]).is_err() {
+                    return true;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            false
+        });
+        assert!(matches!(talk.hear_stream(silence), Ok(Heard::Nothing)));
+        drop(talk);
+        assert!(dripping.join().expect("no panic"), "all of it was waited for");
     }
 }

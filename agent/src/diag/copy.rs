@@ -9,12 +9,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::fcntl::{OFlag, posix_fallocate};
-use transom_protocol::diagnostics::{GuestDiagnostics, HostDiagnostics, MAX_DATA};
+use transom_protocol::diagnostics::{GuestDiagnostics, HostDiagnostics};
 
-use super::conversation::{Answer, Conversation, Ended, Heard, failed};
+use super::conversation::{Answer, Conversation, Ended, Heard, PIECE, failed};
 
 /// Larger files have better ways to travel.
 const MAX_FILE: u64 = 16 << 30;
@@ -38,7 +38,7 @@ pub fn pull(talk: &mut Conversation, path: &str) -> Answer {
     let size = meta.len();
     let mode = meta.permissions().mode() & 0o7777;
     talk.say(&GuestDiagnostics::File { size, mode })?;
-    let mut piece = vec![0; MAX_DATA as usize];
+    let mut piece = vec![0; PIECE];
     let mut sent = 0;
     loop {
         let count = match file.read(&mut piece) {
@@ -79,16 +79,16 @@ pub fn push(talk: &mut Conversation, path: &str, mode: u32, size: u64) -> Answer
     if let Err(error @ (nix::Error::ENOSPC | nix::Error::EDQUOT | nix::Error::EFBIG)) = room {
         return Err(explain(error.into()));
     }
-    let (mut came, mut heard) = (0_u64, Instant::now());
+    talk.expect_stream(SILENCE)?;
+    let mut came = 0_u64;
     loop {
-        match talk.hear(Some(SILENCE.saturating_sub(heard.elapsed())))? {
+        match talk.hear_stream(SILENCE)? {
             Heard::Message(HostDiagnostics::Data, bulk) => {
                 came += bulk.len() as u64;
                 if came > size {
                     return Err(failed(format!("more than the {size} bytes that were announced")));
                 }
                 partial.file.write_all(&bulk).map_err(explain)?;
-                heard = Instant::now();
             }
             Heard::Message(HostDiagnostics::EndOfData, _) => break,
             Heard::Message(..) => {}

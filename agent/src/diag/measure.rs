@@ -1,8 +1,8 @@
 //! Measures the way between host and guest: bytes as fast as they go, and echoes.
 
-use transom_protocol::diagnostics::{GuestDiagnostics, HostDiagnostics, MAX_DATA, MAX_THROUGHPUT};
+use transom_protocol::diagnostics::{GuestDiagnostics, HostDiagnostics, MAX_THROUGHPUT};
 
-use super::conversation::{Answer, Conversation, Heard, failed};
+use super::conversation::{Answer, Conversation, Heard, PIECE, failed};
 use crate::{clock, records};
 
 /// Sends so many bytes.
@@ -12,10 +12,10 @@ pub fn throughput(talk: &mut Conversation, bytes: u64) -> Answer {
     }
     // Not all zeros, in case something on the way compresses.
     let piece: Vec<u8> =
-        (0..MAX_DATA).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        (0..PIECE as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let mut left = bytes;
     while left > 0 {
-        let count = left.min(MAX_DATA.into());
+        let count = left.min(PIECE as u64);
         talk.say_with(&GuestDiagnostics::Data, &piece[..count as usize])?;
         left -= count;
     }
