@@ -81,7 +81,7 @@ bench-once:
 	cargo test --release --locked --workspace --exclude transom-tests --benches
 
 .PHONY: figures
-figures: setup-test image ## docs/performance.md anew; PARTS= emulated moving latency idle, some or all
+figures: setup-test image ## docs/performance.md anew; PARTS="idle input" some of it
 	tests/uml/build-kernel
 	tests/peer/build
 	cargo build --release --locked -p transom-tests

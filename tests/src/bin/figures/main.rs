@@ -5,6 +5,7 @@
 //! parts that were ever measured here. It measures and never judges: no figure makes it fail.
 
 mod cpu;
+mod diagnostics;
 mod emulated;
 mod idle;
 mod input;
@@ -24,12 +25,14 @@ use transom_tests::{Test, machine_test, release_dir};
 /// A part of the page: what it measures goes to a file of its own.
 type Part = (&'static str, fn(&Test) -> Result<Vec<Value>>);
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 7] = [
     ("emulated", emulated::measure),
     ("moving", moving::measure),
     ("latency", latency::measure),
     ("idle", idle::measure),
     ("input", input::measure),
+    ("diagnostics", diagnostics::measure),
+    ("diagnostics-image", diagnostics::measure_image),
 ];
 /// Several times what a part takes on an idle machine of two cores without KVM.
 const LIMIT: Duration = Duration::from_secs(900);

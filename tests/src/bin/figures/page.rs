@@ -1,5 +1,7 @@
 //! The tables of docs/performance.md, written between their markers from what was measured.
 
+mod diagnostics;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -12,13 +14,15 @@ use crate::latency::STAGES;
 /// A table: its marker, the part that it shows, and how.
 type Table = (&'static str, &'static str, fn(&Lines) -> Option<String>);
 
-const TABLES: [Table; 6] = [
+const TABLES: [Table; 8] = [
     ("emulated", "emulated", emulated),
     ("sizes", "emulated", sizes),
     ("moving", "moving", moving),
     ("idle", "idle", idle),
     ("latency", "latency", latency),
     ("input", "input", input),
+    ("diagnostics", "diagnostics", diagnostics::table),
+    ("diagnostics-image", "diagnostics-image", diagnostics::round_trips),
 ];
 
 const SCENES: [(&str, &str); 4] = [
@@ -68,9 +72,7 @@ impl Lines {
 
     fn spread(&self, what: &str, field: &str) -> Option<Spread> {
         let mut values: Vec<f64> = self.of(what).filter_map(|line| line[field].as_f64()).collect();
-        values.sort_by(f64::total_cmp);
-        let (first, last) = (*values.first()?, *values.last()?);
-        Some(Spread { median: values[values.len() / 2], first, last })
+        Spread::of(&mut values)
     }
 
     fn machine(&self) -> Option<String> {
@@ -88,6 +90,14 @@ struct Spread {
     median: f64,
     first: f64,
     last: f64,
+}
+
+impl Spread {
+    fn of(values: &mut [f64]) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let (first, last) = (*values.first()?, *values.last()?);
+        Some(Self { median: values[values.len() / 2], first, last })
+    }
 }
 
 impl std::fmt::Display for Spread {
