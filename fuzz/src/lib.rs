@@ -4,6 +4,8 @@
 pub mod diagnostics;
 pub mod encoder;
 pub mod input;
+pub mod kernel;
+pub mod reader;
 pub mod web;
 
 use std::time::Instant;
@@ -36,12 +38,14 @@ use transom_relay::{
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 14] = [
     ("encoder", encoder::encoder, encoder::seeds),
     ("wire_guest", wire_guest, guest_seeds),
     ("wire_host", wire_host, host_seeds),
     ("diagnostics_host", diagnostics::from_host, diagnostics::host_seeds),
     ("diagnostics_guest", diagnostics::from_guest, diagnostics::guest_seeds),
+    ("reader", reader::reader, reader::seeds),
+    ("kernel", kernel::texts, kernel::seeds),
     ("hybrid", hybrid, hybrid_seeds),
     ("rtcp", rtcp, rtcp_seeds),
     ("h264", h264, h264_seeds),
@@ -404,8 +408,13 @@ mod tests {
         for (name, body, seeds) in TARGETS {
             let (seeds, mut random) = (seeds(), Random(name.len() as u64 + 1));
             seeds.iter().for_each(|seed| body(seed));
-            // Each of the encoder's is dozens of frames, coded and decoded.
-            let rounds = if name == "encoder" { 400 } else { 20_000 };
+            let rounds = match name {
+                // Each is dozens of frames, coded and decoded.
+                "encoder" => 400,
+                // Each is a conversation over a socket, or several.
+                "reader" => 4_000,
+                _ => 20_000,
+            };
             (0..rounds).for_each(|_| body(&random.mutate(&seeds)));
         }
     }
