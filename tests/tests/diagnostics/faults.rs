@@ -7,7 +7,7 @@ use serde_json::Value;
 use transom_tests::{Guest, Relay, Test, Uml, Viewer, machine_test, va};
 
 use crate::LIMIT;
-use crate::ask::{SOON, check, diag};
+use crate::ask::{SOON, check, diag, read_png};
 
 fn doctor(test: &Test, guest: &Guest) -> Result<(i32, Value)> {
     let said = diag(test, guest, &["doctor", "--json"])?;
@@ -159,5 +159,53 @@ fn the_doctor_names_the_stage_that_is_at_fault() {
         is(&report, "agent-answers", "pass")?;
         fails(&report, "crtc-lit")?;
         is(&report, "scanout-readable", "skip")
+    });
+}
+
+/// Plugs in a card that shows nothing; its node.
+fn dark_card(guest: &Guest) -> Result<String> {
+    let before = guest.run("ls /dev/dri/card*")?;
+    // drivers/gpu/drm/vkms: one of each, connected with one another.
+    guest.run(
+        "cd /sys/kernel/config/vkms && mkdir dark && cd dark && \
+         mkdir planes/p crtcs/c encoders/e connectors/o && echo 1 >planes/p/type && \
+         ln -s $PWD/crtcs/c planes/p/possible_crtcs/ && \
+         ln -s $PWD/crtcs/c encoders/e/possible_crtcs/ && \
+         ln -s $PWD/encoders/e connectors/o/possible_encoders/ && echo 1 >enabled; \
+         status=$?; cd /; [ $status = 0 ]",
+    )?;
+    let after = guest.run("ls /dev/dri/card*")?;
+    let new = after.lines().find(|node| !before.lines().any(|old| old == *node));
+    new.map(str::to_owned).with_context(|| format!("{before} before, {after} after"))
+}
+
+#[test]
+fn the_doctor_names_the_card_that_is_lit() {
+    machine_test("the doctor names the card that is lit", LIMIT, |test| {
+        let guest = Uml::new(test).boot()?;
+        let lit = guest.run("basename $(ls -d /sys/devices/*/vkms/drm/card*)")?;
+        let mut card = guest.testcard()?;
+        card.tell("mode 1280x720 XRGB8888")?;
+        card.tell("still 3")?;
+        let dark = dark_card(&guest)?;
+        guest.run(&format!("export TRANSOM_CARD={dark}"))?;
+        guest.start_agent(&[])?;
+        let (status, report) = doctor(test, &guest)?;
+        ensure!(status == 1);
+        is(&report, "crtc-lit", "pass")?;
+        fails(&report, "scanout-card")?;
+        let found = check(&report, "scanout-card")?["found"].to_string();
+        ensure!(found.contains(&dark) && found.contains(&lit), "{found}");
+        // The card can be looked at all the same.
+        let file = test.dir().join("lit.png");
+        let number = lit.trim_start_matches("card");
+        let name = file.to_str().context("a text")?;
+        diag(test, &guest, &["screenshot", name, "--card", number])?.fine()?;
+        ensure!(read_png(&file)? == card.expected()?, "the picture differs");
+
+        guest.kill_agent("TERM")?;
+        guest.run("unset TRANSOM_CARD")?;
+        guest.start_agent(&[])?;
+        is(&doctor(test, &guest)?.1, "scanout-card", "pass")
     });
 }
