@@ -25,14 +25,16 @@ use transom_tests::{Test, machine_test, release_dir};
 /// A part of the page: what it measures goes to a file of its own.
 type Part = (&'static str, fn(&Test) -> Result<Vec<Value>>);
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 9] = [
     ("emulated", emulated::measure),
     ("moving", moving::measure),
     ("latency", latency::measure),
     ("idle", idle::measure),
     ("input", input::measure),
-    ("diagnostics", diagnostics::measure),
-    ("diagnostics-image", diagnostics::measure_image),
+    ("diagnostics-trips", diagnostics::round_trip::measure),
+    ("diagnostics-image", diagnostics::round_trip::measure_image),
+    ("diagnostics-copy", diagnostics::copy::measure),
+    ("diagnostics-cost", diagnostics::cost::measure),
 ];
 /// Several times what a part takes on an idle machine of two cores without KVM.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -46,12 +48,12 @@ const INTERVAL: Duration = Duration::from_secs(12);
 
 fn main() -> Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(unknown) = wanted.iter().find(|w| PARTS.iter().all(|(part, _)| part != w)) {
+    if let Some(unknown) = wanted.iter().find(|w| !PARTS.iter().any(|(part, _)| means(w, part))) {
         bail!("there is no part '{unknown}', only {}", PARTS.map(|(part, _)| part).join(", "));
     }
     let folder = folder()?;
     for (part, measure) in PARTS {
-        if !wanted.is_empty() && !wanted.iter().any(|w| w == part) {
+        if !wanted.is_empty() && !wanted.iter().any(|w| means(w, part)) {
             continue;
         }
         machine_test(&format!("figures {part}"), LIMIT, |test| {
@@ -65,6 +67,11 @@ fn main() -> Result<()> {
         });
     }
     page::rewrite(&folder)
+}
+
+/// A part by its name, or all whose names begin with a word.
+fn means(wanted: &str, part: &str) -> bool {
+    part.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 fn folder() -> Result<PathBuf> {

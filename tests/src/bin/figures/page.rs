@@ -14,15 +14,17 @@ use crate::latency::STAGES;
 /// A table: its marker, the part that it shows, and how.
 type Table = (&'static str, &'static str, fn(&Lines) -> Option<String>);
 
-const TABLES: [Table; 8] = [
+const TABLES: [Table; 10] = [
     ("emulated", "emulated", emulated),
     ("sizes", "emulated", sizes),
     ("moving", "moving", moving),
     ("idle", "idle", idle),
     ("latency", "latency", latency),
     ("input", "input", input),
-    ("diagnostics", "diagnostics", diagnostics::table),
+    ("diagnostics-trips", "diagnostics-trips", diagnostics::round_trips),
     ("diagnostics-image", "diagnostics-image", diagnostics::round_trips),
+    ("diagnostics-copy", "diagnostics-copy", diagnostics::copies),
+    ("diagnostics-cost", "diagnostics-cost", diagnostics::costs),
 ];
 
 const SCENES: [(&str, &str); 4] = [

@@ -4,13 +4,6 @@ use std::fmt::Write as _;
 
 use super::{Lines, Spread};
 
-pub fn table(lines: &Lines) -> Option<String> {
-    let mut text = round_trips(lines)?;
-    text.push_str(&copies(lines)?);
-    text.push_str(&costs(lines)?);
-    Some(text)
-}
-
 pub fn round_trips(lines: &Lines) -> Option<String> {
     let mut text = String::from(
         "| round trip, ms | at rest p50 | p99 | streaming p50 | p99 | p99 against rest | target |\n\
@@ -40,7 +33,7 @@ pub fn round_trips(lines: &Lines) -> Option<String> {
     found.then_some(text)
 }
 
-fn copies(lines: &Lines) -> Option<String> {
+pub fn copies(lines: &Lines) -> Option<String> {
     let mut text = String::from(
         "| 256 MB, MB/s | bare vsock stream | `transom diag cp` | ratio | target |\n\
          |---|---|---|---|---|\n",
@@ -55,7 +48,7 @@ fn copies(lines: &Lines) -> Option<String> {
     Some(text)
 }
 
-fn costs(lines: &Lines) -> Option<String> {
+pub fn costs(lines: &Lines) -> Option<String> {
     let of = |who: &str, field: &str| -> Option<Spread> {
         let mut values: Vec<f64> = lines
             .of("cost")
