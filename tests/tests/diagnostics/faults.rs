@@ -164,7 +164,7 @@ fn the_doctor_names_the_stage_that_is_at_fault() {
 
 /// Plugs in a card that shows nothing; its node.
 fn dark_card(guest: &Guest) -> Result<String> {
-    let before = guest.run("ls /dev/dri/card*")?;
+    let before = guest.run("ls -1 /dev/dri/card*")?;
     // drivers/gpu/drm/vkms: one of each, connected with one another.
     guest.run(
         "cd /sys/kernel/config/vkms && mkdir dark && cd dark && \
@@ -174,7 +174,7 @@ fn dark_card(guest: &Guest) -> Result<String> {
          ln -s $PWD/encoders/e connectors/o/possible_encoders/ && echo 1 >enabled; \
          status=$?; cd /; [ $status = 0 ]",
     )?;
-    let after = guest.run("ls /dev/dri/card*")?;
+    let after = guest.run("ls -1 /dev/dri/card*")?;
     let new = after.lines().find(|node| !before.lines().any(|old| old == *node));
     new.map(str::to_owned).with_context(|| format!("{before} before, {after} after"))
 }
