@@ -288,7 +288,7 @@ mod tests {
         std::array::from_fn(|i| {
             std::array::from_fn(|j| {
                 let bias = at(&quantiser.bias, i, j);
-                let magnitude = (c[i][j].abs() + bias) * at(&quantiser.factors, i, j) >> 16;
+                let magnitude = ((c[i][j].abs() + bias) * at(&quantiser.factors, i, j)) >> 16;
                 magnitude * c[i][j].signum()
             })
         })
