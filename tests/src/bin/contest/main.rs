@@ -1,13 +1,16 @@
 //! The screen encoder against x264 and OpenH264, on recorded scenes: `make contest`.
 //!
-//! In: scenes, by default all of `target/corpus`. Out: a table, and a JSON line for each scene in
-//! `target/figures/contest.jsonl`. The three take turns on the same pictures, several rounds;
-//! what counts is CPU time. Ours is told nothing: comparing, converting and encoding count, on
-//! one thread. x264 is given converted pictures and only its encoding counts: that of ffmpeg with
-//! it, less that of ffmpeg without. Each peer's quantiser is the one whose luma comes closest to
-//! ours. Nothing of x264 is linked here; it is a program of its own.
+//! In: scenes, by default all of `target/corpus`. Out: tables, and a JSON line for each scene in
+//! `target/figures/contest.jsonl`; plots in `docs/images` if all of them took part. The three take
+//! turns on the same pictures, several rounds; what counts is CPU time. Ours is told nothing:
+//! comparing, converting and encoding count, on one thread. x264 is given converted pictures and only
+//! its encoding counts: that of ffmpeg with it, less that of ffmpeg without. Its quantisers are the
+//! two whose luma is on either side of ours, and its figures lie between those. Nothing of x264 is
+//! linked here; it is a program of its own.
 
+mod capped;
 mod peers;
+mod plot;
 
 use std::path::{Path, PathBuf};
 
@@ -62,20 +65,59 @@ impl Run {
 fn main() -> Result<()> {
     let folder = release_dir().parent().context("the target folder")?.to_owned();
     let mut scenes: Vec<PathBuf> = std::env::args().skip(1).map(PathBuf::from).collect();
-    if scenes.is_empty() {
+    let all = scenes.is_empty();
+    if all {
         let recorded = std::fs::read_dir(folder.join("corpus")).context("make corpus first")?;
         scenes = recorded.filter_map(|entry| Some(entry.ok()?.path())).collect();
         scenes.retain(|path| path.extension().is_some_and(|e| e == "scene"));
         scenes.sort();
     }
-    let mut lines = String::new();
+    let mut lines = Vec::new();
     println!("| scene | | ours | x264 ultrafast | ratio | OpenH264 |\n|---|---|---|---|---|---|");
     for path in scenes {
-        let line = scene(&path)?;
-        lines += &format!("{line}\n");
+        lines.push(scene(&path)?);
     }
     std::fs::create_dir_all(folder.join("figures"))?;
-    Ok(std::fs::write(folder.join("figures/contest.jsonl"), lines)?)
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    std::fs::write(folder.join("figures/contest.jsonl"), text)?;
+    println!(
+        "\n| scene | at 5 Mb/s, worst second | PSNR of Y, moving | 0.5 s after |\n|---|---|---|---|"
+    );
+    for line in &lines {
+        let capped = &line["capped"];
+        println!(
+            "| {} | {:.2} Mb | {:.1} dB | {:.1} dB |",
+            line["scene"].as_str().unwrap_or_default(),
+            capped["worst"].as_f64().unwrap_or_default() / 1e6,
+            capped["moving"].as_f64().unwrap_or_default(),
+            capped["rested"].as_f64().unwrap_or_default(),
+        );
+    }
+    if all { draw(&lines) } else { Ok(()) }
+}
+
+/// Draws the plots of the documentation.
+fn draw(lines: &[Value]) -> Result<()> {
+    let images = transom_tests::project_dir().join("docs/images");
+    std::fs::create_dir_all(&images)?;
+    let of = |figure: &dyn Fn(&Value, f64) -> f64| -> Vec<(String, [f64; 3])> {
+        let scene = |line: &Value| {
+            let pictures = line["pictures"].as_f64().unwrap_or(1.0);
+            let figures = ["ours", "x264", "openh264"].map(|who| figure(&line[who], pictures));
+            (line["scene"].as_str().unwrap_or_default().to_owned(), figures)
+        };
+        lines.iter().map(scene).collect()
+    };
+    let time = of(&|run, pictures| {
+        let seconds = run["seconds"].as_array().into_iter().flatten().filter_map(Value::as_f64);
+        let mut all: Vec<f64> = seconds.map(|seconds| seconds * 1e3 / pictures).collect();
+        all.sort_by(f64::total_cmp);
+        all.get(all.len() / 2).copied().unwrap_or_default()
+    });
+    let bytes = of(&|run, pictures| run["bytes"].as_f64().unwrap_or_default() / pictures);
+    std::fs::write(images.join("contest-time.svg"), plot::bars("CPU of a picture, ms", &time))?;
+    let title = "bytes of a picture, at equal luma PSNR";
+    Ok(std::fs::write(images.join("contest-bytes.svg"), plot::bars(title, &bytes))?)
 }
 
 fn scene(path: &Path) -> Result<Value> {
@@ -90,16 +132,16 @@ fn scene(path: &Path) -> Result<Value> {
     let mut ours = Run::default();
     own(&scene, &frames, &mut ours)?;
     let wanted = ours.psnr(samples)[0];
-    let mut x264 = peers::closest(wanted, samples, |qp| peers::x264(&frames, size, qp))?;
+    let mut bracket = peers::bracket(wanted, samples, |qp| peers::x264(&frames, size, qp))?;
     let mut openh264 = peers::openh264(&scene, &frames, ours.bytes)?;
     for _ in 1..ROUNDS {
         own(&scene, &frames, &mut ours)?;
-        x264.run.seconds.extend(peers::x264(&frames, size, x264.qp)?.seconds);
+        bracket.again(|qp| peers::x264(&frames, size, qp))?;
         openh264.seconds.extend(peers::openh264(&scene, &frames, ours.bytes)?.seconds);
     }
-    let [own_cost, x264_cost, openh264_cost] =
-        [&ours, &x264.run, &openh264].map(|run| run.cost(count));
-    let psnr = [&ours, &x264.run, &openh264].map(|run| run.psnr(samples));
+    let x264 = bracket.between();
+    let [own_cost, x264_cost, openh264_cost] = [&ours, &x264, &openh264].map(|run| run.cost(count));
+    let psnr = [&ours, &x264, &openh264].map(|run| run.psnr(samples));
     let show = |[median, least, most]: [f64; 3]| format!("{median:.2} ({least:.2}–{most:.2})");
     println!(
         "| {name} | CPU of a picture, ms | {} | {} | **{:.2}** | {} |",
@@ -111,8 +153,8 @@ fn scene(path: &Path) -> Result<Value> {
     println!(
         "| {count} pictures | bytes of a picture | {} | {} | {:.2} | {} |",
         ours.bytes / count,
-        x264.run.bytes / count,
-        ours.bytes as f64 / x264.run.bytes as f64,
+        x264.bytes / count,
+        ours.bytes as f64 / x264.bytes as f64,
         openh264.bytes / count,
     );
     let decibels = psnr.map(|[y, u, v]| format!("{y:.1}, {u:.1}, {v:.1}"));
@@ -120,8 +162,9 @@ fn scene(path: &Path) -> Result<Value> {
     let of = |run: &Run, psnr: [f64; 3]| json!({ "seconds": run.seconds, "bytes": run.bytes, "psnr": psnr });
     Ok(json!({
         "what": "contest", "scene": name, "pictures": count, "size": [size.0, size.1],
-        "quantiser": QUANTISER, "x264_qp": x264.qp,
-        "ours": of(&ours, psnr[0]), "x264": of(&x264.run, psnr[1]), "openh264": of(&openh264, psnr[2]),
+        "quantiser": QUANTISER, "x264_qp": bracket.qp,
+        "capped": capped::run(&scene)?,
+        "ours": of(&ours, psnr[0]), "x264": of(&x264, psnr[1]), "openh264": of(&openh264, psnr[2]),
     }))
 }
 

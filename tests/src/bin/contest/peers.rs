@@ -12,30 +12,52 @@ use transom_tests::corpus::Scene;
 
 use super::{Player, Run, cpu_time};
 
-/// A peer's run, and the quantiser that it was told.
-pub struct Chosen {
+/// A peer's runs with the two quantisers whose luma is on either side of what is wanted.
+pub struct Bracket {
+    /// The first quantiser; the other is the next one.
     pub qp: u8,
-    pub run: Run,
+    runs: [Run; 2],
+    /// How much the second counts, 0 to 1.
+    weight: f64,
 }
 
-/// The run whose luma comes closest to `wanted` decibels.
-pub fn closest(wanted: f64, samples: usize, run: impl Fn(u8) -> Result<Run>) -> Result<Chosen> {
-    let (mut low, mut high) = (10, 45);
-    let mut best: Option<(f64, Chosen)> = None;
-    while low <= high {
-        let qp = u8::midpoint(low, high);
-        let run = run(qp)?;
-        let psnr = run.psnr(samples)[0];
-        if best.as_ref().is_none_or(|(off, _)| (psnr - wanted).abs() < *off) {
-            best = Some(((psnr - wanted).abs(), Chosen { qp, run }));
+impl Bracket {
+    /// Takes another round with both.
+    pub fn again(&mut self, run: impl Fn(u8) -> Result<Run>) -> Result<()> {
+        for (kept, qp) in self.runs.iter_mut().zip(self.qp..) {
+            kept.seconds.extend(run(qp)?.seconds);
         }
-        if psnr > wanted {
-            low = qp + 1;
-        } else {
-            high = qp - 1;
+        Ok(())
+    }
+
+    /// What a quantiser in between would have come to. Bytes and errors grow by factors.
+    pub fn between(&self) -> Run {
+        let [fine, coarse] = &self.runs;
+        let factor = |a: f64, b: f64| a * (b / a.max(1.0)).powf(self.weight);
+        let seconds = fine.seconds.iter().zip(&coarse.seconds);
+        Run {
+            seconds: seconds.map(|(a, b)| a + (b - a) * self.weight).collect(),
+            bytes: factor(fine.bytes as f64, coarse.bytes as f64) as usize,
+            errors: std::array::from_fn(|i| {
+                factor(fine.errors[i] as f64, coarse.errors[i] as f64) as u64
+            }),
         }
     }
-    Ok(best.context("there is always one")?.1)
+}
+
+/// The runs around `wanted` decibels of luma.
+pub fn bracket(wanted: f64, samples: usize, run: impl Fn(u8) -> Result<Run>) -> Result<Bracket> {
+    // The coarsest that is still too fine.
+    let (mut low, mut high) = (10, 45);
+    let psnr = |run: &Run| run.psnr(samples)[0];
+    while low < high {
+        let qp = u8::midpoint(low, high) + 1;
+        if psnr(&run(qp)?) >= wanted { low = qp } else { high = qp - 1 }
+    }
+    let runs = [run(low)?, run(low + 1)?];
+    let (fine, coarse) = (psnr(&runs[0]), psnr(&runs[1]));
+    let weight = ((fine - wanted) / (fine - coarse).max(0.01)).clamp(0.0, 1.0);
+    Ok(Bracket { qp: low, runs, weight })
 }
 
 /// x264 ultrafast zerolatency on one thread, in a program of its own: ffmpeg with it, less ffmpeg

@@ -2,7 +2,9 @@
 //!
 //! In: which scenes, all of them without arguments. Out: `target/corpus/<scene>.scene`, each a
 //! recording of what a real guest's screen showed: a terminal in the image's compositor, and the
-//! image's game.
+//! image's game. A kiosk has no windows to move: that scene is put together from two recordings.
+
+mod window;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -43,6 +45,9 @@ const SCENES: [Scene; 4] = [
     ("doom", 12, Play::Game),
 ];
 
+/// The scene of a window that moves.
+const WINDOW: &str = "window";
+
 /// Several times what a scene takes.
 const LIMIT: Duration = Duration::from_secs(300);
 /// A guest holds its recording in memory.
@@ -50,8 +55,10 @@ const MEMORY_MB: u32 = 4096;
 
 fn main() -> Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(unknown) = wanted.iter().find(|w| SCENES.iter().all(|(name, ..)| name != w)) {
-        bail!("there is no scene '{unknown}', only {}", SCENES.map(|(name, ..)| name).join(", "));
+    let mut names: Vec<&str> = SCENES.iter().map(|(name, ..)| *name).collect();
+    names.push(WINDOW);
+    if let Some(unknown) = wanted.iter().find(|wanted| !names.contains(&wanted.as_str())) {
+        bail!("there is no scene '{unknown}', only {}", names.join(", "));
     }
     let folder = release_dir().parent().context("the target folder")?.join("corpus");
     std::fs::create_dir_all(&folder)?;
@@ -60,6 +67,11 @@ fn main() -> Result<()> {
             let file = folder.join(scene.0).with_extension("scene");
             machine_test(&format!("corpus {}", scene.0), LIMIT, |test| record(test, scene, &file));
         }
+    }
+    if wanted.is_empty() || wanted.iter().any(|w| w == WINDOW) {
+        let path = |name: &str| folder.join(name).with_extension("scene");
+        window::make(&path("scrolling"), &path("doom"), &path(WINDOW))?;
+        println!("{WINDOW}: in {}", path(WINDOW).display());
     }
     Ok(())
 }
