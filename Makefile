@@ -57,10 +57,10 @@ test: setup-test image ## unit tests, then machine tests in real guests
 	cargo test --release --locked -p transom-tests --no-fail-fast -- --test-threads=1
 
 .PHONY: endurance
-endurance: setup-test image ## ten minutes of streaming: does anything grow?
+endurance: setup-test image ## ten minutes of streaming: does anything grow? HOURS=1: the game, too
 	tests/uml/build-kernel
 	cargo build --release --locked -p transom-tests
-	cargo test --release --locked -p transom-tests --test endurance -- --ignored --nocapture
+	HOURS=$(HOURS) cargo test --release --locked -p transom-tests --test endurance -- --ignored --nocapture
 
 .PHONY: va-driver
 va-driver: setup-test ## target/va-driver/transom_drv_video.so: VA-API in software, for tests

@@ -1,15 +1,18 @@
-//! What a long stream costs: nothing that grows.
+//! What a long stream costs: nothing that grows. And what a game looks like at its end: as it is.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use transom_tests::{Guest, Relay, Test, Uml, Viewer, machine_test};
+use transom_tests::corpus::Scene;
+use transom_tests::{Guest, Picture, Relay, Test, Uml, Viewer, machine_test};
 
 /// The allocator breathes by about that much. A leak of one kilobyte a frame is twice as much in
 /// two minutes, and one picture lost per mode change is a hundred megabytes.
 const BREATH: u64 = 3 * 1024;
 /// What the agent may take at these sizes, in KiB.
 const RESIDENT_MAX: u64 = 40 * 1024;
+/// What a picture at rest has to reach, through 4:2:0 and back.
+const FINE: f64 = 30.0;
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
@@ -25,6 +28,51 @@ fn nothing_grows_in_ten_minutes() {
     machine_test("nothing grows in ten minutes", 15 * MINUTE, |test| {
         stream(test, MINUTE, 10 * MINUTE)
     });
+}
+
+#[test]
+#[ignore = "takes hours: make endurance HOURS=1"]
+fn a_game_is_shown_as_it_is_after_hours() {
+    let hours: f64 = std::env::var("HOURS").ok().and_then(|h| h.parse().ok()).unwrap_or(0.0);
+    if hours <= 0.0 {
+        println!("skipped: HOURS says for how long, as in make endurance HOURS=1");
+        return;
+    }
+    let play = MINUTE.mul_f64(60.0 * hours);
+    machine_test("a game is shown as it is after hours", play + 10 * MINUTE, |test| {
+        game(test, play)
+    });
+}
+
+/// Streams the image's game for so long and holds what a viewer sees at its end, with the game
+/// stopped, against the scanout: a reconstruction that drifted would still be wrong.
+fn game(test: &Test, play: Duration) -> Result<()> {
+    let guest = Uml::new(test).cpus(2).boot()?;
+    guest.start_compositor()?;
+    let runs = "for i in $(seq 1200); do pidof chocolate-doom && break; sleep 0.1; done";
+    guest.sh(runs, 3 * MINUTE)?;
+    guest.start_agent(&[])?;
+    let relay = Relay::start(test, &guest)?;
+    let viewer = Viewer::ffmpeg(test, &relay.sdp())?;
+    let started = Instant::now();
+    while started.elapsed() < play {
+        // Title pages stand still for some seconds; nothing else does.
+        viewer.wait_frames(300, 3 * MINUTE).context("the game stalls")?;
+    }
+    guest.run("kill -STOP $(pidof chocolate-doom)")?;
+    // One second: what rests is recorded once.
+    guest.sh("/host/bin/scanout /run/scene 1 && cp /run/scene /host/log/scene", MINUTE)?;
+    let scene = Scene::read(&test.dir().join("scene"), usize::MAX)?;
+    let (width, height) = scene.size;
+    let mut pixels = vec![0; (width * height * 4) as usize];
+    scene.pictures.iter().for_each(|picture| picture.draw(&mut pixels, width));
+    let scanout = Picture::from_fn(width as usize, height as usize, |x, y| {
+        let at = (y * width as usize + x) * 4;
+        [pixels[at + 2], pixels[at + 1], pixels[at]]
+    });
+    let db = viewer.wait_like(&scanout, FINE, MINUTE)?;
+    println!("{} frames in {:?}; {db:.1} dB at the end", viewer.count(), started.elapsed());
+    Ok(())
 }
 
 /// What the agent holds.
