@@ -70,7 +70,7 @@ fn main() -> Result<()> {
     }
     if wanted.is_empty() || wanted.iter().any(|w| w == WINDOW) {
         let path = |name: &str| folder.join(name).with_extension("scene");
-        window::make(&path("scrolling"), &path("doom"), &path(WINDOW))?;
+        window::make(&path("doom"), &path("doom"), &path(WINDOW))?;
         println!("{WINDOW}: in {}", path(WINDOW).display());
     }
     Ok(())
