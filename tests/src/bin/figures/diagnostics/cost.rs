@@ -41,10 +41,11 @@ pub fn measure(test: &Test) -> Result<Vec<Value>> {
             std::thread::sleep(INTERVAL);
             let (to, cpu_to) = (stream.passed()?, cpu::of_group(group)?);
             let seconds = (to.at - from.at).as_secs_f64();
+            let (frames, used) = (to.frames - from.frames, cpu_to - cpu_from);
             lines.push(json!({
                 "what": "cost", "who": who, "round": round,
-                "fps": (to.frames - from.frames) / seconds,
-                "guest_cpu_percent": (cpu_to - cpu_from) / seconds * 100.0,
+                "fps": frames / seconds, "guest_cpu_percent": used / seconds * 100.0,
+                "ms_per_frame": used / frames * 1e3,
             }));
         }
     }

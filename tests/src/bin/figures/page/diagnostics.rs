@@ -58,15 +58,16 @@ pub fn costs(lines: &Lines) -> Option<String> {
         Spread::of(&mut values)
     };
     let mut text = String::from(
-        "| at 60 fps | frames per second | guest's CPU, % of a core | more than with nobody |\n\
-         |---|---|---|---|\n",
+        "| | frames per second | CPU of the whole guest, % of a core | per frame, ms | more than with nobody |\n\
+         |---|---|---|---|---|\n",
     );
-    let alone = of("nobody", "guest_cpu_percent")?.median;
+    let alone = of("nobody", "ms_per_frame")?.median;
     for who in ["nobody", "logs -f", "stats --watch"] {
         let (fps, cpu) = (of(who, "fps")?, of(who, "guest_cpu_percent")?);
-        let more = cpu.median - alone;
+        let frame = of(who, "ms_per_frame")?;
+        let more = (frame.median / alone - 1.0) * 100.0;
         let words = if who == "nobody" { "nobody asks".into() } else { format!("`{who}`") };
-        writeln!(text, "| {words} | {fps} | {cpu} | {more:+.2} |").ok()?;
+        writeln!(text, "| {words} | {fps} | {cpu} | {frame} | {more:+.1} % |").ok()?;
     }
     Some(text)
 }
