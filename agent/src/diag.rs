@@ -17,6 +17,7 @@ mod cards;
 mod conversation;
 mod copy;
 mod doctor;
+mod gpu;
 mod guest;
 pub mod helper;
 mod info;
@@ -33,6 +34,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use transom_protocol::diagnostics::{LogSource, Outcome, Request, Setting};
+use transom_protocol::gpu::is_place;
 
 pub use conversation::Conversation;
 use conversation::{Answer, Ended};
@@ -50,6 +52,8 @@ pub struct Settings {
     pub shell: bool,
     /// Files may be copied out and in.
     pub copy: bool,
+    /// The libraries of the host's GPU driver may be brought in.
+    pub gpu: bool,
     /// The unit that `restart-compositor` restarts.
     pub compositor: String,
     /// The card that capture is confined to.
@@ -125,7 +129,7 @@ fn place(request: &Request) -> Option<helper::Kind> {
         | Request::Top { .. }
         | Request::Reboot
         | Request::RestartCompositor => Some(helper::Kind::Helper),
-        Request::Shell { .. } | Request::Pull { .. } | Request::Push { .. } => {
+        Request::Shell { .. } | Request::Pull { .. } | Request::Push { .. } | Request::UseGpu => {
             Some(helper::Kind::Shell)
         }
         _ => None,
@@ -134,7 +138,9 @@ fn place(request: &Request) -> Option<helper::Kind> {
 
 /// Serves one connection behind its welcome.
 pub fn serve(context: &Arc<Context>, mut talk: Conversation) {
+    let mut asked_for_gpu = false;
     let answer = talk.request().and_then(|request| {
+        asked_for_gpu = request == Request::UseGpu;
         log::info!("diagnostics: {}", name(&request));
         match place(&request) {
             Some(kind) if !nix::unistd::geteuid().is_root() => {
@@ -145,6 +151,11 @@ pub fn serve(context: &Arc<Context>, mut talk: Conversation) {
             None => own(context, &mut talk, &request),
         }
     });
+    if asked_for_gpu && !matches!(answer, Err(Ended::With(_))) {
+        // Whoever answered: the encoders are ours.
+        crate::encode::look_again();
+        context.hub.choose(context.hub.choice().unwrap_or(context.settings.encoder));
+    }
     match answer {
         Ok(()) | Err(Ended::With(_)) => talk.finish(answer),
         Err(Ended::Gone(error)) if error.kind() == std::io::ErrorKind::Other => {
@@ -203,7 +214,11 @@ pub(crate) fn privileged(
             shell::run(talk, command.as_ref(), terminal.as_ref())
         }
         Request::Pull { path } => copy::pull(talk, path.as_str()),
-        Request::Push { path, mode, size } => copy::push(talk, path.as_str(), *mode, *size),
+        Request::Push { path, mode, size } => {
+            gpu::make_room(path.as_str())?;
+            copy::push(talk, path.as_str(), *mode, *size)
+        }
+        Request::UseGpu => gpu::take_into_use(talk),
         _ => Err(Ended::With(Outcome::Unsupported)),
     }
 }
@@ -216,6 +231,18 @@ fn permitted(settings: &Settings, request: &Request) -> Answer {
              in the guest (image/root/etc/transom/agent for an image of your own), then \
              `systemctl restart transom-agent`",
         )),
+        // Code for the guest's video driver, and no more than that: less than a copy to anywhere.
+        Request::Pull { path } | Request::Push { path, .. }
+            if settings.gpu && is_place(path.as_str()) =>
+        {
+            Ok(())
+        }
+        Request::UseGpu if !settings.gpu && !settings.copy => Err(no_gpu()),
+        Request::Pull { path } | Request::Push { path, .. }
+            if !settings.copy && is_place(path.as_str()) =>
+        {
+            Err(no_gpu())
+        }
         Request::Pull { .. } | Request::Push { .. } if !settings.copy => {
             Err(conversation::forbidden(
                 "copying files is off in this guest: put the line TRANSOM_COPY=on into \
@@ -225,6 +252,14 @@ fn permitted(settings: &Settings, request: &Request) -> Answer {
         }
         _ => Ok(()),
     }
+}
+
+fn no_gpu() -> Ended {
+    conversation::forbidden(
+        "bringing in the host's GPU libraries is off in this guest: put the line TRANSOM_GPU=on \
+         into /etc/transom/agent in the guest (the image's flavour with GPU drivers has it), then \
+         `systemctl restart transom-agent`",
+    )
 }
 
 /// For the log: no paths and no commands, which may hold secrets.
@@ -245,5 +280,6 @@ fn name(request: &Request) -> &'static str {
         Request::Throughput { .. } => "throughput",
         Request::Echo => "echo",
         Request::Sink => "sink",
+        Request::UseGpu => "use the host's GPU libraries",
     }
 }

@@ -16,6 +16,7 @@ use transom_protocol::message::{BitRate, GuestTime};
 
 use crate::capture::Frame;
 use crate::capture::buffers::Dmabuf;
+pub use choose::look_again;
 use choose::{Auto, EncoderState};
 use screen::Screen;
 use software::Software;

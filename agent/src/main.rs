@@ -70,6 +70,10 @@ struct Arguments {
     #[arg(long, env = "TRANSOM_COPY", default_value = "off", value_name = "on|off",
         value_parser = BoolishValueParser::new(), action = ArgAction::Set)]
     copy: bool,
+    /// Whether the host may bring in the libraries of its GPU's driver (to /usr/lib/wsl)
+    #[arg(long, env = "TRANSOM_GPU", default_value = "off", value_name = "on|off",
+        value_parser = BoolishValueParser::new(), action = ArgAction::Set)]
+    gpu: bool,
     /// The unit that the host restarts when it restarts the compositor
     #[arg(
         long,
@@ -161,9 +165,9 @@ fn main() -> ExitCode {
 
 /// What the configuration says about diagnostics.
 fn settings(arguments: &Arguments) -> diag::Settings {
-    let Arguments { shell, copy, encoder, .. } = *arguments;
+    let Arguments { shell, copy, gpu, encoder, .. } = *arguments;
     let (compositor, card) = (arguments.compositor.clone(), arguments.card.clone());
-    diag::Settings { shell, copy, compositor, card, encoder }
+    diag::Settings { shell, copy, gpu, compositor, card, encoder }
 }
 
 fn run(arguments: Arguments, records: &'static Records) -> anyhow::Result<()> {

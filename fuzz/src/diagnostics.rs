@@ -56,6 +56,7 @@ pub fn host_seeds() -> Vec<Vec<u8>> {
         Request::Throughput { bytes: 1 << 30 },
         Request::Echo,
         Request::Sink,
+        Request::UseGpu,
     ];
     let later = [
         HostDiagnostics::EndOfData,

@@ -156,10 +156,14 @@ pub enum Request {
     /// Discards [`HostDiagnostics::Data`] until [`HostDiagnostics::EndOfData`], to measure the way
     /// into the guest.
     Sink,
+    /// Takes the host's GPU libraries into use that were pushed to [`gpu::FOLDER`](crate::gpu::FOLDER):
+    /// removes what the list there does not have, tells the linker, looks for encoders again.
+    /// Answered by facts.
+    UseGpu,
 }
 
 impl Message for Request {
-    const KINDS: u32 = 15;
+    const KINDS: u32 = 16;
 }
 
 /// Whose log.

@@ -45,6 +45,7 @@
 //! memory is set aside.
 
 pub mod diagnostics;
+pub mod gpu;
 pub mod input;
 pub mod message;
 pub mod wire;

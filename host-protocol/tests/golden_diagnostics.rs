@@ -96,6 +96,7 @@ fn requests() {
         (Request::Throughput { bytes: 1 << 20 }, "0c808040"),
         (Request::Echo, "0d"),
         (Request::Sink, "0e"),
+        (Request::UseGpu, "0f"),
     ]);
     pin(LogSource::Agent, "00");
     pin(unit, "02010175");

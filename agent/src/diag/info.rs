@@ -49,6 +49,9 @@ pub fn run(context: &Context, talk: &mut Conversation) -> Answer {
     agent(context, talk)?;
     display::run(context, talk)?;
     encoder(context, talk)?;
+    for (folder, version) in super::gpu::drivers() {
+        talk.fact(format!("gpu.driver.{}", super::gpu::fit(&folder)), text(version))?;
+    }
     inputs(talk)?;
     let transports = vsock_transports();
     talk.fact("vsock.transports", text(transports.join(", ")))?;

@@ -63,6 +63,8 @@ impl EncoderState {
 #[derive(Debug, Default)]
 struct Memory {
     looked: bool,
+    /// How often it was all forgotten.
+    generation: u32,
     candidates: Vec<Tried>,
     rejected: Vec<(String, String)>,
 }
@@ -74,8 +76,19 @@ struct Tried {
     next: Option<Instant>,
 }
 
-static MEMORY: Mutex<Memory> =
-    Mutex::new(Memory { looked: false, candidates: Vec::new(), rejected: Vec::new() });
+static MEMORY: Mutex<Memory> = Mutex::new(Memory {
+    looked: false,
+    generation: 0,
+    candidates: Vec::new(),
+    rejected: Vec::new(),
+});
+
+/// Drivers have come or changed: all are looked for, and tried, anew.
+pub fn look_again() {
+    let mut memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
+    let generation = memory.generation.wrapping_add(1);
+    *memory = Memory { generation, ..Memory::default() };
+}
 
 fn memory() -> MutexGuard<'static, Memory> {
     let mut memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,7 +99,7 @@ fn memory() -> MutexGuard<'static, Memory> {
 }
 
 impl Memory {
-    /// Once: GPUs do not come and go in a running guest, drivers even less.
+    /// Once: GPUs do not come and go in a running guest, and of drivers that do we are told.
     fn look(&mut self) {
         self.looked = true;
         if let Err(error) = va::check() {
@@ -156,6 +169,8 @@ pub struct Auto {
     software: Option<Box<Screen>>,
     only_hardware: bool,
     news: Option<EncoderState>,
+    /// Of the memory that `hardware` was chosen by.
+    generation: u32,
 }
 
 impl Auto {
@@ -172,6 +187,7 @@ impl Auto {
             software: None,
             only_hardware,
             news: None,
+            generation: memory().generation,
         };
         this.hardware = this.open_next();
         if only_hardware {
@@ -257,6 +273,11 @@ impl Auto {
 
     /// Brings hardware closer, without waiting.
     fn advance(&mut self) {
+        let generation = memory().generation;
+        if self.generation != generation {
+            self.generation = generation;
+            self.hardware = self.open_next();
+        }
         match &mut self.hardware {
             Hardware::Opening(name, remote) => match remote.wait_ready(Duration::ZERO) {
                 Ok(Progress::Opening) => {}

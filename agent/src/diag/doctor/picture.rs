@@ -273,6 +273,7 @@ mod tests {
                 crate::diag::Settings {
                     shell: false,
                     copy: false,
+                    gpu: false,
                     compositor: String::new(),
                     card: None,
                     encoder: choice,
