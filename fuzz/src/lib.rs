@@ -5,6 +5,7 @@ pub mod diagnostics;
 pub mod encoder;
 pub mod input;
 pub mod kernel;
+pub mod machines;
 pub mod reader;
 pub mod web;
 
@@ -38,7 +39,7 @@ use transom_relay::{
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All targets.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     ("encoder", encoder::encoder, encoder::seeds),
     ("wire_guest", wire_guest, guest_seeds),
     ("wire_host", wire_host, host_seeds),
@@ -53,6 +54,7 @@ pub const TARGETS: [Target; 14] = [
     ("channel", input::channel, input::channel_seeds),
     ("token", web::token, web::token_seeds),
     ("offer", web::offer, web::offer_seeds),
+    ("machines", machines::machines, machines::seeds),
 ];
 
 /// What a host reads from a guest, up to the session. The first byte cuts the stream into pieces.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod diag;
+mod doctor;
 mod link;
 mod list;
 mod manual;
@@ -35,6 +36,9 @@ enum Command {
     /// Looks into a guest over vsock, and tells what is wrong with it.
     #[command(after_help = diag::HELP)]
     Diag(diag::DiagArgs),
+    /// Examines this host: what does it lack to run guests?
+    #[command(after_help = doctor::HELP)]
+    Doctor(doctor::DoctorArgs),
     /// Makes, starts, stops and deletes machines that boot the guest image.
     #[command(after_help = vm::HELP)]
     Vm(vm::VmArgs),
@@ -52,6 +56,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Relay(args) => relay::run(args),
         Command::Link(args) => link::run(&args),
         Command::Diag(args) => diag::run(args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Vm(args) => vm::run(args),
         Command::List(args) => list::run(args),
         Command::Manual(args) => manual::run(args),

@@ -3,16 +3,19 @@
 //! In: a [`GuestAddr`] and a port. Out: a connected [`GuestStream`], or an error that tells the
 //! ways to fail apart and says what to do about each. Every connect has a deadline.
 
-use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 
 pub mod hybrid;
 pub mod hyperv;
 #[cfg(target_os = "linux")]
 mod vsock;
 
-use hybrid::HandshakeError;
+use hybrid::{Handshake, HandshakeError};
 use hyperv::VmRef;
 
 /// How long one connect may take. A guest under emulation answers within a second; a raw connect
@@ -38,6 +41,9 @@ pub enum GuestAddr {
     },
     /// A Hyper-V machine of a Windows host.
     HyperV(VmRef),
+    /// A hybrid vsock socket at the other end of a tunnel: for tests of the Windows program, and
+    /// for `ssh -L`. Loopback alone, for nothing on the way would be encrypted.
+    Tcp(SocketAddr),
 }
 
 /// Why a text names no guest.
@@ -58,6 +64,12 @@ pub enum ParseError {
     /// `hyperv:` alone.
     #[error("hyperv: needs the name or the GUID of a VM behind it. `transom vm list` shows them")]
     NoVm,
+    /// No loopback address, or no port.
+    #[error(
+        "tcp: is for tunnels to a hybrid vsock socket and needs a loopback address and a port \
+         behind it, such as tcp:127.0.0.1:7472"
+    )]
+    Tcp,
     /// A Hyper-V guest, and this is no Windows build.
     #[error("hyperv:NAME needs the Windows build of transom, run on the Hyper-V host")]
     HyperV,
@@ -76,6 +88,12 @@ impl FromStr for GuestAddr {
             },
             Some(("hyperv", _)) if !cfg!(windows) => Err(ParseError::HyperV),
             Some(("hyperv", vm)) => vm.parse().map(Self::HyperV).map_err(|_| ParseError::NoVm),
+            Some(("tcp", address)) => match address.parse::<SocketAddr>() {
+                Ok(address) if address.ip().is_loopback() && address.port() != 0 => {
+                    Ok(Self::Tcp(address))
+                }
+                _ => Err(ParseError::Tcp),
+            },
             _ => Err(ParseError::Kind),
         }
     }
@@ -87,6 +105,7 @@ impl fmt::Display for GuestAddr {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Vsock { cid } => write!(f, "vsock:{cid}"),
             Self::HyperV(vm) => write!(f, "hyperv:{vm}"),
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
         }
     }
 }
@@ -150,6 +169,7 @@ pub fn names(guests: &[NamedGuest]) -> Vec<String> {
                 fit_name(&stem.unwrap_or_default())
             }
             GuestAddr::HyperV(vm) => fit_name(&vm.to_string()),
+            GuestAddr::Tcp(address) => format!("tcp-{}", address.port()),
         });
         let numbered = (2..).map(|n| format!("{name}-{n}"));
         let free = std::iter::once(name.clone()).chain(numbered).find(|n| !names.contains(n));
@@ -196,6 +216,12 @@ pub enum Cause {
     /// No vsock on this host.
     #[error("this host has no vsock. Try `modprobe vhost_vsock`, or use unix:PATH")]
     NoVsock,
+    /// A hybrid socket, on Windows.
+    #[error("hybrid vsock sockets are for Linux hosts: on Windows name a Hyper-V VM, hyperv:NAME")]
+    NoHybrid,
+    /// Nothing at the near end of a tunnel.
+    #[error("nobody listens at this end of the tunnel. Is it up?")]
+    NoTunnel,
     /// No such machine on this host.
     #[error("there is no VM of this name. `transom vm list` shows those that are there")]
     NoSuchVm,
@@ -236,7 +262,7 @@ impl Cause {
     pub fn is_users_to_mend(&self) -> bool {
         matches!(self, Self::NoSuchPath | Self::NotASocket | Self::Permission | Self::NoVsock)
             || matches!(self, Self::NoSuchVm | Self::AmbiguousVm | Self::NoHyperV)
-            || matches!(self, Self::NotHyperVAdministrator)
+            || matches!(self, Self::NotHyperVAdministrator | Self::NoHybrid | Self::NoList(_))
             || matches!(self, Self::Handshake(HandshakeError::Strange(_)))
             || matches!(self, Self::Io(e) if e.kind() == io::ErrorKind::InvalidInput)
     }
@@ -253,6 +279,7 @@ pub async fn connect(guest: &GuestAddr, port: u32) -> Result<GuestStream, Connec
             GuestAddr::Unix(path) => connect_hybrid(path, port).await,
             GuestAddr::Vsock { cid } => connect_vsock(*cid, port).await,
             GuestAddr::HyperV(vm) => connect_hyperv(vm, port).await,
+            GuestAddr::Tcp(address) => connect_tunnel(*address, port).await,
         }
     };
     let cause = match timeout(CONNECT_TIMEOUT, attempt).await {
@@ -267,10 +294,7 @@ pub async fn connect(guest: &GuestAddr, port: u32) -> Result<GuestStream, Connec
 async fn connect_hybrid(path: &std::path::Path, port: u32) -> Result<GuestStream, Cause> {
     use std::os::unix::fs::FileTypeExt;
 
-    use hybrid::Handshake;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    let mut stream = GuestStream::connect(path).await.map_err(|e| match e.kind() {
+    let stream = GuestStream::connect(path).await.map_err(|e| match e.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Cause::NoSuchPath,
         io::ErrorKind::PermissionDenied => Cause::Permission,
         io::ErrorKind::ConnectionRefused => match std::fs::metadata(path) {
@@ -279,6 +303,26 @@ async fn connect_hybrid(path: &std::path::Path, port: u32) -> Result<GuestStream
         },
         _ => Cause::Io(e),
     })?;
+    shake_hands(stream, port).await
+}
+
+/// The same conversation, through a tunnel.
+async fn connect_tunnel(address: SocketAddr, port: u32) -> Result<GuestStream, Cause> {
+    let stream = tokio::net::TcpStream::connect(address).await.map_err(|e| match e.kind() {
+        io::ErrorKind::ConnectionRefused => Cause::NoTunnel,
+        _ => Cause::Io(e),
+    })?;
+    stream.set_nodelay(true).map_err(Cause::Io)?;
+    #[cfg(unix)]
+    let stream = {
+        // As for vsock: of this stream nothing is asked that a Unix one has not.
+        let stream = std::os::fd::OwnedFd::from(stream.into_std().map_err(Cause::Io)?);
+        GuestStream::from_std(stream.into()).map_err(Cause::Io)?
+    };
+    shake_hands(stream, port).await
+}
+
+async fn shake_hands(mut stream: GuestStream, port: u32) -> Result<GuestStream, Cause> {
     stream.write_all(Handshake::request(port).as_bytes()).await.map_err(ended)?;
     let mut handshake = Handshake::default();
     loop {
@@ -296,7 +340,6 @@ async fn connect_hybrid(path: &std::path::Path, port: u32) -> Result<GuestStream
 }
 
 /// Some hypervisors reset instead of closing when no guest process listens.
-#[cfg(unix)]
 fn ended(e: io::Error) -> Cause {
     match e.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Cause::NoAgent,
@@ -306,7 +349,7 @@ fn ended(e: io::Error) -> Cause {
 
 #[cfg(not(unix))]
 async fn connect_hybrid(_: &std::path::Path, _: u32) -> Result<GuestStream, Cause> {
-    Err(Cause::Io(io::ErrorKind::Unsupported.into()))
+    Err(Cause::NoHybrid)
 }
 
 #[cfg(windows)]
@@ -390,7 +433,18 @@ mod tests {
         assert_eq!(refused("vsock:2"), ParseError::Cid);
         assert_eq!(refused("vsock:4294967295"), ParseError::Cid);
         assert_eq!(refused("vsock:x"), ParseError::Cid);
+        #[cfg(not(windows))]
         assert_eq!(refused("hyperv:doom"), ParseError::HyperV);
+        #[cfg(windows)]
+        assert_eq!(refused("hyperv:"), ParseError::NoVm);
         assert_eq!(refused("/run/vm.vsock"), ParseError::Kind);
+        for text in ["tcp:127.0.0.1:7472", "tcp:[::1]:7472"] {
+            assert_eq!(text.parse::<GuestAddr>().map(|a| a.to_string()), Ok(text.into()));
+        }
+        for text in
+            ["tcp:", "tcp:192.0.2.1:1", "tcp:127.0.0.1", "tcp:127.0.0.1:0", "tcp:localhost:1"]
+        {
+            assert_eq!(refused(text), ParseError::Tcp, "{text}");
+        }
     }
 }

@@ -21,7 +21,7 @@ use transom_protocol::{Role, diagnostics::Sample, message::Refusal};
 
 use crate::{
     diag::{Client, DiagError, stats, tell},
-    guest::GuestAddr,
+    guest::{GuestAddr, hyperv::VmRef},
     link::LinkError,
     session::SessionError,
 };
@@ -43,6 +43,8 @@ pub enum Source {
     RunDir,
     /// The command line of a hypervisor.
     Process,
+    /// The list of a hypervisor.
+    Hypervisor,
 }
 
 impl Source {
@@ -51,6 +53,7 @@ impl Source {
             Self::Given => "given",
             Self::RunDir => "run-dir",
             Self::Process => "process",
+            Self::Hypervisor => "hypervisor",
         }
     }
 }
@@ -74,6 +77,14 @@ pub fn default_run_dirs() -> Vec<PathBuf> {
     #[cfg(not(unix))]
     let ours: [PathBuf; 0] = [];
     ours.into_iter().chain([PathBuf::from("/run/transom")]).collect()
+}
+
+/// The machines of Hyper-V that run, of those that it lists: the others have no agent to ask.
+pub fn running(listed: &[crate::vm::hyperv::Listed]) -> Vec<(GuestAddr, Source)> {
+    let running = listed.iter().filter(|vm| vm.state == "Running");
+    // By GUID: names need not be unique. Its own list has no other text there.
+    let addresses = running.filter_map(|vm| vm.id.parse().ok().map(VmRef::Id));
+    addresses.take(MAX_GUESTS).map(|vm| (GuestAddr::HyperV(vm), Source::Hypervisor)).collect()
 }
 
 /// Finds guests: those given, or all that can be found if none is.
@@ -288,6 +299,17 @@ mod tests {
         assert!(lines[3].contains("no answer for 9 s"), "{text}");
         assert_eq!(entries[0].json()["encoder"], "screen");
         assert_eq!(entries[1].json()["width"], Value::Null);
+    }
+
+    #[test]
+    fn machines_of_hyper_v_are_guests_while_they_run() {
+        let guids =
+            ["0f3c2a64-92a1-4a8b-8d5b-7a1d2f3e4c5b", "0f3c2a64-92a1-4a8b-8d5b-7a1d2f3e4c5c"];
+        let said = format!("{}\tRunning\tBüro\r\n{}\tOff\tdoom\r\nnoise\r\n", guids[0], guids[1]);
+        let found = running(&crate::vm::hyperv::parse_list(&said));
+        let found: Vec<_> =
+            found.iter().map(|(guest, source)| (guest.to_string(), *source)).collect();
+        assert_eq!(found, [(format!("hyperv:{}", guids[0]), Source::Hypervisor)]);
     }
 
     #[cfg(unix)]

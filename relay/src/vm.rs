@@ -15,6 +15,8 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+pub mod gpu;
+pub mod host;
 pub mod hyperv;
 #[cfg(unix)]
 mod kvm;

@@ -10,7 +10,7 @@ use transom_relay::{diag::tell, guest::GuestAddr, list};
 /// Behind `transom list --help`.
 pub const HELP: &str = "\
 Without a GUEST, guests are looked for in run directories and in the command lines of running
-hypervisors (QEMU, vhost-device-vsock, Cloud Hypervisor).
+hypervisors (QEMU, vhost-device-vsock, Cloud Hypervisor); on Windows among the machines of Hyper-V.
 
 Examples:
   transom list
@@ -22,7 +22,7 @@ Exit status: 0 when every guest answered, 1 when one did not or none was found."
 /// What `transom list` is told.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// unix:PATH or vsock:CID; those that can be found, if none is given.
+    /// unix:PATH, vsock:CID or, on Windows, hyperv:NAME; those that can be found, if none is given.
     guests: Vec<GuestAddr>,
 
     /// Look here for vsock sockets; may be given several times. Where `transom vm` keeps them, and
@@ -43,9 +43,21 @@ pub struct ListArgs {
 pub fn run(args: ListArgs) -> anyhow::Result<ExitCode> {
     let run_dirs = if args.run_dir.is_empty() { list::default_run_dirs() } else { args.run_dir };
     let found = list::find(&args.guests, &run_dirs);
+    #[cfg(windows)]
+    let found = if args.guests.is_empty() {
+        let listed = transom_relay::vm::powershell::list().map_err(anyhow::Error::msg)?;
+        list::running(&listed)
+    } else {
+        found
+    };
     if found.is_empty() && !args.json {
         eprintln!(
-            "transom: no guest was found. Name one (vsock:CID, unix:PATH), or where its socket is (--run-dir)"
+            "transom: no guest was found. {}",
+            if cfg!(windows) {
+                "`transom vm list` shows the machines that are there, running or not"
+            } else {
+                "Name one (vsock:CID, unix:PATH), or where its socket is (--run-dir)"
+            }
         );
         return Ok(ExitCode::FAILURE);
     }

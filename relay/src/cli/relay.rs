@@ -11,6 +11,7 @@ use clap::{Args, builder::FalseyValueParser};
 use tokio::{sync::watch, task::JoinSet};
 use transom_protocol::{BitRate, PORT};
 use transom_relay::{
+    diag::Client,
     feed,
     guest::{self, NamedGuest},
     metrics::{Metrics, MetricsAddr},
@@ -20,6 +21,7 @@ use transom_relay::{
     sdp::SdpFile,
     status::Status,
     video::{self, Video},
+    vm::gpu,
 };
 
 use super::{rtsp::RtspArgs, shutdown::shutdown, web};
@@ -88,6 +90,11 @@ pub struct RelayArgs {
     /// Target for the guest's encoder in bits per second; the agent's own default otherwise.
     #[arg(long, value_name = "BITS", env = "TRANSOM_BITRATE", value_parser = clap::value_parser!(u32).range(1..))]
     bitrate: Option<u32>,
+
+    /// Bring libraries of a GPU driver into the guests from this folder, which is laid out as
+    /// System32. On Windows, those of Hyper-V get the host's own without it.
+    #[arg(long, value_name = "DIR", env = "TRANSOM_GPU_FROM", hide = !cfg!(windows))]
+    gpu_from: Option<PathBuf>,
 
     #[command(flatten)]
     web: web::WebArgs,
@@ -160,6 +167,10 @@ fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
             let (source, commands, feed) = feed::feed(&name, &guest);
             if let Some(metrics) = &mut metrics {
                 metrics.add(feed.clone(), args.port, targets);
+            }
+            if let Some(sources) = super::vm::gpu::sources_for(&guest, args.gpu_from.as_deref()) {
+                let client = Client::new(guest.clone(), args.port);
+                gpu::keep_up(feed.news(), client, sources).context("cannot start a thread")?;
             }
             feeds.push(feed);
             let bitrate = args.bitrate.map(BitRate);

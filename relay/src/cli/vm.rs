@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Subcommand};
 use transom_relay::vm::{Definition, Memory, Name, Resolution};
 
+pub mod gpu;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -51,6 +52,9 @@ enum Verb {
     List(ListArgs),
     /// Says where a relay finds a machine.
     Address(AddressArgs),
+    /// Brings the libraries of this host's GPU driver into a guest that runs.
+    #[command(name = "gpu-inject", after_help = gpu::HELP)]
+    GpuInject(gpu::GpuArgs),
 }
 
 #[derive(Debug, Args)]
@@ -139,7 +143,8 @@ pub fn run(args: VmArgs) -> anyhow::Result<ExitCode> {
         Verb::Stop(StopArgs { name, now, dry_run }) => platform::stop(&name, now, dry_run)?,
         Verb::Delete(NameArgs { name, dry_run }) => platform::delete(&name, dry_run)?,
         Verb::List(ListArgs { json }) => platform::list(json)?,
-        Verb::Address(AddressArgs { name }) => platform::address(&name)?,
+        Verb::Address(AddressArgs { name }) => println!("{}", platform::address(&name)?),
+        Verb::GpuInject(args) => return gpu::run(args),
     }
     Ok(ExitCode::SUCCESS)
 }

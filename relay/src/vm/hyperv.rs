@@ -10,6 +10,7 @@ use super::{Definition, Name, quote::powershell as quote};
 /// First lines of each script: whatever fails ends it, with an exit status of 1 and the reason on
 /// stderr. What is known to go wrong is put in words that say what to do.
 const HEAD: &str = r#"$ErrorActionPreference = 'Stop'
+try { [Console]::OutputEncoding = [Text.Encoding]::UTF8 } catch { } # without a console there is none
 trap { [Console]::Error.WriteLine($_.Exception.Message); exit 1 }
 if (-not (Get-Module -ListAvailable -Name Hyper-V)) {
     throw 'Hyper-V is not installed. In an elevated PowerShell: Enable-WindowsOptionalFeature -Online -FeatureName Microsoft-Hyper-V-All, then restart Windows'
@@ -138,10 +139,7 @@ $disks | Where-Object { $_ -and (Split-Path -Parent $_) -eq $folder } | Remove-I
 
 /// The script that lists machines: one line each, id, state and name, apart by tabs.
 pub fn list() -> String {
-    format!(
-        "{HEAD}[Console]::OutputEncoding = [Text.Encoding]::UTF8\n\
-         Get-VM | ForEach-Object {{ \"$($_.Id)`t$($_.State)`t$($_.Name)\" }}\n"
-    )
+    format!("{HEAD}Get-VM | ForEach-Object {{ \"$($_.Id)`t$($_.State)`t$($_.Name)\" }}\n")
 }
 
 fn find() -> String {

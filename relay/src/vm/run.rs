@@ -199,19 +199,22 @@ fn vsock(name: &Name) -> Result<Vsock, Error> {
     if fs::File::options().read(true).write(true).open("/dev/vhost-vsock").is_ok() {
         return Ok(Vsock::Kernel { cid: cid(name) });
     }
-    let program = DAEMON;
+    Ok(Vsock::Daemon { program: daemon().ok_or(Error::NoVsock)? })
+}
+
+/// The daemon that gives machines a vsock, in the path or in this project's cache.
+pub(super) fn daemon() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let cache = env::var_os("TRANSOM_CACHE").map(PathBuf::from).or_else(|| {
         let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
         cache.or_else(home).map(|cache| cache.join("transom"))
     });
-    let built = cache.map(|cache| cache.join(program).join("bin"));
-    let program = env::split_paths(&path)
+    let built = cache.map(|cache| cache.join(DAEMON).join("bin"));
+    env::split_paths(&path)
         .chain(built)
-        .map(|folder| folder.join(program))
-        .find(|path| path.is_file());
-    Ok(Vsock::Daemon { program: program.ok_or(Error::NoVsock)? })
+        .map(|folder| folder.join(DAEMON))
+        .find(|path| path.is_file())
 }
 
 /// A CID that stays the same: FNV-1a of the name, away from the small numbers that people choose.

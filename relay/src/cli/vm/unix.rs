@@ -94,7 +94,6 @@ pub(super) fn list(json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn address(name: &Name) -> anyhow::Result<()> {
-    println!("{}", run::plan(&run::definition(name)?, Accelerator::Kvm)?.guest);
-    Ok(())
+pub(super) fn address(name: &Name) -> anyhow::Result<String> {
+    Ok(run::plan(&run::definition(name)?, Accelerator::Kvm)?.guest)
 }

@@ -41,17 +41,16 @@ pub(super) fn list(json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn address(name: &Name) -> anyhow::Result<()> {
+pub(super) fn address(name: &Name) -> anyhow::Result<String> {
     let machines = powershell::list().map_err(|e| anyhow!(e))?;
     let mut named = machines.iter().filter(|machine| machine.name == name.as_str());
     match (named.next(), named.next()) {
-        (Some(machine), None) => println!("hyperv:{}", machine.id),
+        (Some(machine), None) => Ok(format!("hyperv:{}", machine.id)),
         (None, _) => {
             bail!("there is no VM named {name}. `transom vm list` shows those that are there")
         }
         (Some(_), Some(_)) => bail!("there are several VMs named {name}. Rename one"),
     }
-    Ok(())
 }
 
 fn carry_out(script: &str, dry_run: bool) -> anyhow::Result<()> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::vm::qemu::tests::definition;
+use crate::vm::{host, qemu::tests::definition};
 
 #[test]
 fn the_plan_is_pinned() {
@@ -67,6 +67,8 @@ fn every_script_is_powershell() {
         stop(&vm.name, true),
         delete(&vm.name),
         list(),
+        host::windows::script(None),
+        host::windows::script(Some(&vm.name)),
         file.into(),
     ];
     let mut parser = tree_sitter::Parser::new();
