@@ -76,7 +76,8 @@ struct Routes {
 #[derive(Debug)]
 pub struct Socket {
     socket: UdpSocket,
-    state: UdpSocketState,
+    /// Runs in one call and addresses of ours, where the platform has them; Wine has not.
+    state: Option<UdpSocketState>,
     address: SocketAddr,
     routes: Mutex<Routes>,
     dropped: AtomicU64,
@@ -96,7 +97,9 @@ impl Socket {
         let _ = options.set_send_buffer_size(BUFFER);
         let _ = options.set_recv_buffer_size(BUFFER);
         let socket = UdpSocket::from_std(socket)?;
-        let state = UdpSocketState::new((&socket).into())?;
+        let state = UdpSocketState::new((&socket).into())
+            .inspect_err(|e| log::debug!("UDP one by one: {e}"))
+            .ok();
         let address = socket.local_addr()?;
         Ok(Self { socket, state, address, routes: Mutex::default(), dropped: AtomicU64::new(0) })
     }
@@ -140,13 +143,19 @@ impl Socket {
 
     /// Hands out what comes in, for ever.
     pub async fn run(&self) {
-        let mut buffers = vec![vec![0; MAX_DATAGRAM * self.state.gro_segments()]; BATCH_SIZE];
+        let segments = self.state.as_ref().map_or(1, |state| state.gro_segments());
+        let mut buffers = vec![vec![0; MAX_DATAGRAM * segments]; BATCH_SIZE];
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
         loop {
             let read = self.socket.async_io(Interest::READABLE, || {
+                let Some(state) = &self.state else {
+                    let (length, source) = self.socket.try_recv_from(&mut buffers[0])?;
+                    (metas[0].addr, metas[0].len, metas[0].stride) = (source, length, length);
+                    return Ok(1);
+                };
                 let mut slices: Vec<_> =
                     buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
-                self.state.recv((&self.socket).into(), &mut slices, &mut metas)
+                state.recv((&self.socket).into(), &mut slices, &mut metas)
             });
             let count = match read.await {
                 Ok(count) => count,
@@ -192,7 +201,7 @@ impl Socket {
 
     /// Sends all, and empties `outgoing`.
     pub async fn send(&self, outgoing: &mut Vec<Outgoing>) {
-        let most = self.state.max_gso_segments().clamp(1, MAX_RUN);
+        let most = self.state.as_ref().map_or(1, |s| s.max_gso_segments()).clamp(1, MAX_RUN);
         let mut rest = &outgoing[..];
         let mut joined = Vec::new();
         while let Some(first) = rest.first() {
@@ -232,9 +241,10 @@ impl Socket {
     }
 
     async fn transmit(&self, transmit: &Transmit<'_>) -> bool {
-        let sent = self
-            .socket
-            .async_io(Interest::WRITABLE, || self.state.try_send((&self.socket).into(), transmit));
+        let sent = self.socket.async_io(Interest::WRITABLE, || match &self.state {
+            Some(state) => state.try_send((&self.socket).into(), transmit),
+            None => self.socket.try_send_to(transmit.contents, transmit.destination).map(drop),
+        });
         match timeout(PATIENCE, sent).await {
             Ok(Ok(())) => true,
             Ok(Err(e)) => {
