@@ -11,7 +11,7 @@ SECONDS_TO_FUZZ ?= 60
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: setup-build ## target/release/transom and target/release/transom-agent
@@ -21,6 +21,12 @@ build: setup-build ## target/release/transom and target/release/transom-agent
 .PHONY: windows
 windows: setup-windows ## target/windows/transom.exe, built on Linux
 	tools/windows
+
+.PHONY: test-windows
+test-windows: setup-test-windows image windows ## runs transom.exe under Wine, against a real guest
+	tests/uml/build-kernel
+	cargo build --release --locked -p transom-agent -p transom-tests
+	cargo test --release --locked -p transom-tests --test windows -- --ignored --test-threads=1
 
 PREFIX ?= /usr/local
 .PHONY: install
@@ -112,6 +118,6 @@ fuzz: setup-build ## every fuzz target for SECONDS_TO_FUZZ (60) seconds
 clean: ## removes all that was built here; the cache in ~/.cache/transom stays
 	rm -rf target build dist
 
-.PHONY: setup-build setup-image setup-run setup-test setup-windows
-setup-build setup-image setup-run setup-test setup-windows: setup-%:
+.PHONY: setup-build setup-image setup-run setup-test setup-windows setup-test-windows
+setup-build setup-image setup-run setup-test setup-windows setup-test-windows: setup-%:
 	@tools/setup $*

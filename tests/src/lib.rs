@@ -41,6 +41,7 @@ mod uml;
 pub mod va;
 mod viewer;
 mod vsock;
+pub mod wine;
 
 pub use browser::Browser;
 pub use guest::{Guest, Testcard};

@@ -55,7 +55,13 @@ impl Relay {
         Self::start_command(test, Self::command(), address, port)
     }
 
-    fn start_command(test: &Test, mut command: Command, address: &str, port: u16) -> Result<Self> {
+    /// The same, by a program of the caller's choice.
+    pub fn start_command(
+        test: &Test,
+        mut command: Command,
+        address: &str,
+        port: u16,
+    ) -> Result<Self> {
         let sdp = test.dir().join(format!("{port}.sdp"));
         // A viewer waits for the file: one of an earlier relay must not deceive it.
         let _ = std::fs::remove_file(&sdp);

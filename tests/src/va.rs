@@ -30,6 +30,11 @@ pub fn driver() -> Result<PathBuf> {
     path_from("tests/va-driver/build")
 }
 
+/// The folder with libva and what it links, of the guests' system.
+pub fn libraries() -> Result<PathBuf> {
+    Ok(path_from("tests/peer/build")?.join("root/usr/lib/x86_64-linux-gnu"))
+}
+
 /// An X server that shows nothing, for libva on machines without a DRM device.
 pub struct Display {
     process: Process,
