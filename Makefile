@@ -51,7 +51,8 @@ run: setup-run image ## boots the guest, relays its screen, says how to watch
 
 .PHONY: test
 test: setup-test image ## unit tests, then machine tests in real guests
-	@echo "test [1/4] unit tests, and every fuzz target briefly"
+	@echo "test [1/4] unit tests, and every fuzz target briefly; does it compile for Windows?"
+	tools/windows --check
 	cargo test --release --locked --workspace --exclude transom-tests
 	cargo run --release --locked -p transom-fuzz --bin conformance 2000
 	@echo "test [2/4] every benchmark, once"
