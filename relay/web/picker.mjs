@@ -1,6 +1,7 @@
 // The list of guests.
 
 import { ask, onNewToken } from "./access.mjs";
+import { tidy } from "./words.mjs";
 
 const INTERVAL = 2000;
 const list = document.getElementById("guests");
@@ -27,7 +28,7 @@ function card(guest) {
   if (guest.controlled) {
     numbers.push("somebody plays");
   }
-  const words = guest.state === "streaming" ? [] : [element("p", { textContent: guest.text })];
+  const words = guest.state === "streaming" ? [] : [element("p", { textContent: tidy(guest.text) })];
   return element("li", {}, element(
     "a", { href: `${guest.path}/` },
     element("span", { className: "top" }, element("h2", { textContent: guest.name }), badge),

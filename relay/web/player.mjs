@@ -7,6 +7,7 @@ import { readAnswer } from "./input-wire.mjs";
 import { rumble } from "./gamepad.mjs";
 import { Overlay } from "./overlay.mjs";
 import { Session } from "./session.mjs";
+import { tidy } from "./words.mjs";
 
 const RETRY = 1000;
 const $ = (id) => document.getElementById(id);
@@ -54,10 +55,6 @@ function situation() {
         ? { kind: "warn", badge: "guest rebooting", title: "The guest is rebooting", text: `It is tried again all the time. ${tidy(news.text)}`, busy: true }
         : { kind: "warn", badge: "waiting", title: "Waiting for the guest", text: tidy(news.text), busy: true };
   }
-}
-
-function tidy(text) {
-  return (text ?? "").replace(/^(no picture|waiting for the guest): /, "").replace(/^[a-z](?![a-z]*:)/, (c) => c.toUpperCase());
 }
 
 const CONTROL = {
@@ -202,6 +199,9 @@ function hear(message) {
         hint("You have control. Shift+Esc leaves the screen");
       }
       control = message.state;
+      break;
+    case "input":
+      hint(`Input is lost: ${message.why}`);
       break;
     case "figures":
       figures = message.figures;

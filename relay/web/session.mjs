@@ -6,12 +6,21 @@ import { ask } from "./access.mjs";
 /** ICE on a local network takes milliseconds; with a wait for permissions, seconds. */
 const CONNECT = 12000;
 
+/** Firefox sends nothing to loopback addresses, which is where the relay is unless told otherwise. */
+function noUdp() {
+  const loopback = /^(localhost|127\.|\[::1\])/.test(location.hostname);
+  return loopback && navigator.userAgent.includes("Firefox/")
+    ? "Firefox makes no such connection to a loopback address: start the relay with --webrtc-udp and this machine's own address"
+    : "no connection by UDP; is there a firewall between here and the relay?";
+}
+
 export class Session extends EventTarget {
   #pc = new RTCPeerConnection();
   #url;
   #status;
   #input;
   #timer;
+  #connected = false;
   #closed = false;
 
   /** @param path of the guest, such as /doom */
@@ -44,9 +53,10 @@ export class Session extends EventTarget {
     pc.ontrack = ({ track }) => this.#tell("track", new MediaStream([track]));
     pc.onconnectionstatechange = () => {
       if (pc.connectionState === "connected") {
+        this.#connected = true;
         clearTimeout(this.#timer);
       } else if (["failed", "closed"].includes(pc.connectionState)) {
-        this.#end("the connection was lost");
+        this.#end(this.#connected ? "the connection was lost" : noUdp());
       }
     };
     await pc.setLocalDescription();
@@ -60,8 +70,7 @@ export class Session extends EventTarget {
       return;
     }
     await pc.setRemoteDescription({ type: "answer", sdp });
-    this.#timer = setTimeout(
-      () => this.#end("no connection by UDP; is there a firewall between here and the relay?"), CONNECT);
+    this.#timer = setTimeout(() => this.#end(noUdp()), CONNECT);
   }
 
   /** Says something on the status channel. */

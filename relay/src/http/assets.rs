@@ -41,6 +41,7 @@ const FILES: &[(&str, &str, &str)] = web! {
     "input-wire.mjs": SCRIPT,
     "keys.mjs": SCRIPT,
     "gamepad.mjs": SCRIPT,
+    "words.mjs": SCRIPT,
 };
 
 const PICKER: &str = include_str!("../../web/picker.html");
