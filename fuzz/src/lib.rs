@@ -23,12 +23,13 @@ use transom_protocol::{
     wire::{self, Decoder, Frame, Limits, Message},
 };
 use transom_relay::{
+    access::{Grant, Role as Allowed, TokenError, TokenId},
     guest::hybrid::{Handshake, MAX_LINE},
     h264::{ParameterSets, nal, nal_units},
     rtcp::{self, SenderReport},
     rtp::{HEADER, Packetizer},
     rtsp::{
-        connection::{Connection, Guests, Output, Show},
+        connection::{Connection, Door, Guests, Output, Show},
         request::MAX_REQUEST,
     },
     sdp,
@@ -144,7 +145,9 @@ pub fn h264(data: &[u8]) {
 pub fn rtsp(data: &[u8]) {
     let Some((piece, said)) = data.split_first() else { return };
     let mut now = Instant::now();
-    let mut connection = Connection::new(1, [127, 0, 0, 1].into(), now);
+    // Odd cuts find the door locked.
+    let door = if piece % 2 == 0 { Door::Open } else { Door::Locked { nonce: "n".into() } };
+    let mut connection = Connection::new(1, [127, 0, 0, 1].into(), door, now);
     for bytes in said.chunks(usize::from(*piece).max(1)) {
         assert!(connection.has_room(), "what was said was heard");
         connection.handle_bytes(bytes);
@@ -192,6 +195,23 @@ impl Guests for House {
     fn names(&self) -> Vec<String> {
         vec!["doom".into(), "dark".into()]
     }
+
+    fn check(
+        &self,
+        name: &str,
+        _guest: &str,
+        proves: &dyn Fn(&str) -> bool,
+    ) -> Result<Grant, TokenError> {
+        let proven = proves("secret");
+        assert!(!proven || name == "name", "an accident that takes 2^128 tries");
+        let (id, expires) = (TokenId([0; 8]), u64::MAX);
+        let grant = Grant { id, role: Allowed::View, guest: None, expires };
+        proven.then_some(grant).ok_or(TokenError::Forged)
+    }
+
+    fn still(&self, _grant: &Grant) -> Result<(), TokenError> {
+        Ok(())
+    }
 }
 
 fn rtsp_seeds() -> Vec<Vec<u8>> {
@@ -222,7 +242,15 @@ fn rtsp_seeds() -> Vec<Vec<u8>> {
         "OPTIONS * RTSP/2.0\r\nCSeq: 2\r\n\r\n".into(),
     ]
     .concat();
-    [play(udp), play(tcp), other].map(|text| [&[200], text.as_bytes()].concat()).to_vec()
+    let shown = "Authorization: Digest username=\"name\", realm=\"transom\", nonce=\"n\", \
+                 uri=\"rtsp://h/doom\", qop=auth, nc=00000001, cnonce=\"c\", \
+                 response=\"6629fae49393a05397450978507c4ef1\"\r\n";
+    let stranger = request("DESCRIBE", "doom", shown) + &request("SETUP", "doom", shown);
+    let mut seeds: Vec<_> =
+        [play(udp), play(tcp), other].map(|text| [&[200], text.as_bytes()].concat()).to_vec();
+    // Before a locked door.
+    seeds.push([&[201], stranger.as_bytes()].concat());
+    seeds
 }
 
 /// Feeds a decoder in pieces and collects what comes out before an error.

@@ -160,6 +160,19 @@ impl Key {
         Base64UrlUnpadded::encode_string(&token)
     }
 
+    /// The password that belongs to a name (see [`name_and_password`]), and the token that both
+    /// make; `None`: this is no such name.
+    pub fn password(&self, name: &str) -> Option<(String, String)> {
+        if name.len() > MAX_TOKEN {
+            return None;
+        }
+        let mut token = Base64UrlUnpadded::decode_vec(name).ok()?;
+        let mac = self.mac(&token).finalize().into_bytes();
+        token.extend_from_slice(&mac[..MAC]);
+        let password = Base64UrlUnpadded::encode_string(&mac[..MAC]);
+        Some((password, Base64UrlUnpadded::encode_string(&token)))
+    }
+
     /// What a token grants at the time `now`, in seconds since 1970.
     ///
     /// # Errors
@@ -193,6 +206,15 @@ impl Key {
         let guest = (!guest.is_empty()).then(|| guest.to_owned());
         Ok(Grant { id, role, guest, expires })
     }
+}
+
+/// A token as a name and a password, for protocols in which clients show the one and only prove
+/// that they know the other: the name says what the token grants, the password is its MAC.
+pub fn name_and_password(token: &str) -> Option<(String, String)> {
+    let bytes = Base64UrlUnpadded::decode_vec(token).ok()?;
+    let body = bytes.len().checked_sub(MAC).filter(|&body| body >= HEADER)?;
+    let (body, mac) = bytes.split_at(body);
+    Some((Base64UrlUnpadded::encode_string(body), Base64UrlUnpadded::encode_string(mac)))
 }
 
 /// Reads a time to live: a number and one of `s`, `m`, `h`, `d`.

@@ -7,8 +7,9 @@
 //!          ─── RTCP over UDP ─▶ here ─▶ stream.rs
 //! ```
 //!
-//! What this refuses to do: listen beyond loopback unless told that this is meant, send to an
-//! address that did not ask, take pictures, keep more than [`MAX_CONNECTIONS`] connections.
+//! What this refuses to do: show guests beyond loopback to who has no link, unless told that this is
+//! meant, send to an address that did not ask, take pictures, keep more than [`MAX_CONNECTIONS`]
+//! connections.
 
 use std::{
     fmt, io,
@@ -29,6 +30,7 @@ use tokio::{
 };
 
 use crate::{
+    access::{Grant, TokenError, store::Store},
     feed::{Feed, News},
     output::pair::Pair,
     rtp::Packetizer,
@@ -36,6 +38,7 @@ use crate::{
 
 mod client;
 pub mod connection;
+pub mod digest;
 pub mod request;
 pub mod stream;
 pub mod transport;
@@ -97,12 +100,11 @@ impl fmt::Display for ListenAddr {
 /// Why there is no RTSP.
 #[derive(Debug, thiserror::Error)]
 pub enum RtspError {
-    /// Everybody would see the guest.
+    /// There is nothing to check links with.
     #[error(
-        "--rtsp {0} is open to the network, and whoever reaches it sees the guests' screens. Listen \
-         on 127.0.0.1, or add --rtsp-open if that is meant"
+        "--rtsp {0} is open to the network, where players need links, and there is no secret to check them with: TRANSOM_STATE names the folder"
     )]
-    Open(SocketAddr),
+    NoSecret(SocketAddr),
     /// The port is taken, or not ours to take.
     #[error(
         "cannot listen for RTSP on {address}: {why}. Is there another server? Name another port by --rtsp"
@@ -127,16 +129,27 @@ pub enum RtspError {
 }
 
 /// How to serve.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// Where.
     pub listen: ListenAddr,
-    /// Whether anybody may watch who can reach us, from other machines too.
-    pub open: bool,
+    /// Who may watch.
+    pub doors: Doors,
     /// Longest RTP packet in bytes.
     pub packet: usize,
     /// Zero of the host's clock.
     pub epoch: Instant,
+}
+
+/// Who may watch.
+#[derive(Debug, Clone)]
+pub enum Doors {
+    /// Whoever reaches us, from other machines too.
+    Open,
+    /// Who is on this machine, and who has a link if there is a secret to check it with.
+    Local(Option<Arc<Store>>),
+    /// Who has a link, on this machine too.
+    Locked(Arc<Store>),
 }
 
 /// A server that listens, but does not accept yet.
@@ -159,6 +172,7 @@ struct Server {
     id: u32,
     cname: String,
     epoch: Instant,
+    doors: Doors,
 }
 
 impl Rtsp {
@@ -168,9 +182,9 @@ impl Rtsp {
     ///
     /// See [`RtspError`].
     pub fn bind(config: &Config, feeds: &[Feed]) -> Result<Self, RtspError> {
-        let Config { listen: ListenAddr(address), open, packet, epoch } = *config;
-        if !address.ip().is_loopback() && !open {
-            return Err(RtspError::Open(address));
+        let Config { listen: ListenAddr(address), ref doors, packet, epoch } = *config;
+        if !address.ip().is_loopback() && matches!(doors, Doors::Local(None)) {
+            return Err(RtspError::NoSecret(address));
         }
         let listen = || {
             let listener = std::net::TcpListener::bind(address)?;
@@ -194,7 +208,8 @@ impl Rtsp {
         }
         let several = ip.is_unspecified();
         let id = getrandom::u32()?;
-        let server = Server { streams, pair, ports, several, packet, id, cname, epoch };
+        let doors = doors.clone();
+        let server = Server { streams, pair, ports, several, packet, id, cname, epoch, doors };
         Ok(Self { listener, server: Arc::new(server), senders })
     }
 
@@ -212,13 +227,13 @@ impl Rtsp {
         let senders: JoinSet<()> = senders.into_iter().map(Sender::run).collect();
         tasks.spawn(take_feedback(Arc::clone(&server)));
         let mut shutdown = std::pin::pin!(shutdown);
-        let doors = Doors::default();
+        let porter = Porter::default();
         loop {
             tokio::select! {
                 () = shutdown.as_mut() => break,
                 accepted = listener.accept() => match accepted {
                     Ok((socket, peer)) => {
-                        doors.admit(&server, socket, peer, &mut tasks);
+                        porter.admit(&server, socket, peer, &mut tasks);
                     }
                     Err(e) => {
                         log::warn!("RTSP: cannot accept a connection: {e}");
@@ -236,15 +251,15 @@ impl Rtsp {
 
 /// Who is connected.
 #[derive(Debug, Default)]
-struct Doors(Mutex<Vec<Guest>>);
+struct Porter(Mutex<Vec<Player>>);
 
 #[derive(Debug)]
-struct Guest {
+struct Player {
     playing: Arc<AtomicBool>,
     task: AbortHandle,
 }
 
-impl Doors {
+impl Porter {
     fn admit(
         &self,
         server: &Arc<Server>,
@@ -253,11 +268,11 @@ impl Doors {
         tasks: &mut JoinSet<()>,
     ) {
         // Plain values: there is nothing that a panic elsewhere could have left half done.
-        let mut guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        guests.retain(|guest| !guest.task.is_finished());
-        if guests.len() >= MAX_CONNECTIONS {
-            match guests.iter().position(|guest| !guest.playing.load(Ordering::Relaxed)) {
-                Some(oldest) => guests.remove(oldest).task.abort(),
+        let mut players = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        players.retain(|player| !player.task.is_finished());
+        if players.len() >= MAX_CONNECTIONS {
+            match players.iter().position(|player| !player.playing.load(Ordering::Relaxed)) {
+                Some(oldest) => players.remove(oldest).task.abort(),
                 None => {
                     return log::warn!("{peer}: RTSP: {MAX_CONNECTIONS} players are here already");
                 }
@@ -265,7 +280,7 @@ impl Doors {
         }
         let playing = Arc::new(AtomicBool::new(false));
         match Client::new(Arc::clone(server), socket, peer, Arc::clone(&playing)) {
-            Ok(client) => guests.push(Guest { playing, task: tasks.spawn(client.run()) }),
+            Ok(client) => players.push(Player { playing, task: tasks.spawn(client.run()) }),
             Err(e) => log::debug!("{peer}: RTSP client is gone: {e}"),
         }
     }
@@ -282,6 +297,23 @@ impl Server {
 
     fn packetizer(&self) -> Result<Packetizer, getrandom::Error> {
         new_packetizer(self.packet)
+    }
+
+    /// Whether a client has to show a link.
+    fn is_locked_for(&self, peer: IpAddr, local: IpAddr) -> bool {
+        match self.doors {
+            Doors::Open => false,
+            Doors::Local(_) => !(peer.is_loopback() && local.is_loopback()),
+            Doors::Locked(_) => true,
+        }
+    }
+
+    fn store(&self) -> Option<&Store> {
+        match &self.doors {
+            Doors::Open => None,
+            Doors::Local(store) => store.as_deref(),
+            Doors::Locked(store) => Some(store),
+        }
     }
 
     /// Our address that packets to this client have to come from.
@@ -306,6 +338,19 @@ impl Guests for Server {
 
     fn names(&self) -> Vec<String> {
         self.streams.iter().map(|stream| stream.feed().name().to_owned()).collect()
+    }
+
+    fn check(
+        &self,
+        name: &str,
+        guest: &str,
+        proves: &dyn Fn(&str) -> bool,
+    ) -> Result<Grant, TokenError> {
+        self.store().ok_or(TokenError::Forged)?.check_proof(name, guest, proves)
+    }
+
+    fn still(&self, grant: &Grant) -> Result<(), TokenError> {
+        self.store().ok_or(TokenError::Forged)?.still(grant)
     }
 }
 
@@ -360,23 +405,34 @@ mod tests {
         }
     }
 
+    fn config(listen: &str, doors: Doors) -> Config {
+        let listen = listen.parse().expect("an address");
+        Config { listen, doors, packet: 1200, epoch: Instant::now() }
+    }
+
     #[tokio::test(flavor = "current_thread")]
     async fn nothing_is_open_to_the_network_by_accident() {
-        let epoch = Instant::now();
-        let config = |listen: &str, open| Config {
-            listen: listen.parse().expect("an address"),
-            open,
-            packet: 1200,
-            epoch,
-        };
-        let refused = Rtsp::bind(&config("0.0.0.0:0", false), &[]).expect_err("it is not meant");
-        assert!(refused.to_string().contains("--rtsp-open"), "{refused}");
-        for (listen, open) in [("0.0.0.0:0", true), ("127.0.0.1:0", false)] {
-            Rtsp::bind(&config(listen, open), &[]).expect("it is meant");
-        }
-        let taken = Rtsp::bind(&config("127.0.0.1:0", false), &[]).expect("a port");
+        let refused = Rtsp::bind(&config("0.0.0.0:0", Doors::Local(None)), &[]);
+        let refused = refused.expect_err("nobody could watch");
+        assert!(refused.to_string().contains("TRANSOM_STATE"), "{refused}");
+        Rtsp::bind(&config("0.0.0.0:0", Doors::Open), &[]).expect("it is meant");
+        let taken = Rtsp::bind(&config("127.0.0.1:0", Doors::Local(None)), &[]).expect("a port");
         let port = taken.listener.local_addr().expect("it is bound").port().to_string();
-        let refused = Rtsp::bind(&config(&port, false), &[]).expect_err("it is taken");
+        let refused = Rtsp::bind(&config(&port, Doors::Local(None)), &[]);
+        let refused = refused.expect_err("it is taken");
         assert!(refused.to_string().contains("another port by --rtsp"), "{refused}");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn only_both_ends_on_this_machine_make_a_player_local() {
+        let server = |doors| Rtsp::bind(&config("127.0.0.1:0", doors), &[]).expect("a port").server;
+        let [here, there] = [[127, 0, 0, 1], [192, 0, 2, 1]].map(IpAddr::from);
+        let local = server(Doors::Local(None));
+        assert!(!local.is_locked_for(here, here));
+        for (peer, own) in [(there, here), (here, there), (there, there)] {
+            assert!(local.is_locked_for(peer, own), "{peer} {own}");
+        }
+        assert!(!server(Doors::Open).is_locked_for(there, there));
+        assert_eq!(local.check("", "doom", &|_| true), Err(TokenError::Forged), "no secret");
     }
 }

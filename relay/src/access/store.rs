@@ -297,6 +297,28 @@ impl Store {
         }
     }
 
+    /// What a token grants whose bearer shows its name and proves its password
+    /// ([`super::name_and_password`]).
+    ///
+    /// # Errors
+    ///
+    /// See [`TokenError`].
+    pub fn check_proof(
+        &self,
+        name: &str,
+        guest: &str,
+        proves: &dyn Fn(&str) -> bool,
+    ) -> Result<Grant, TokenError> {
+        let key = self.key().map_err(|e| {
+            log::error!("{e}");
+            TokenError::Forged
+        })?;
+        match key.password(name) {
+            Some((password, token)) if proves(&password) => self.check(&token, guest),
+            _ => Err(TokenError::Forged),
+        }
+    }
+
     /// Whether a grant that was good still is.
     ///
     /// # Errors
@@ -352,6 +374,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::access::name_and_password;
 
     struct Folder(PathBuf);
 
@@ -401,6 +424,28 @@ mod tests {
         maker.revoke_all().expect("revoked");
         assert_eq!(store.check(&token, "doom"), Err(TokenError::Forged));
         assert_eq!(store.check(&other, "desk"), Err(TokenError::Forged));
+    }
+
+    #[test]
+    fn a_password_is_proven_against_its_name() {
+        let folder = Folder::new("proof");
+        let store = Store::open(&folder.0).expect("a store");
+        let (token, grant) = store.grant(Role::View, Some("doom"), HOUR).expect("a grant");
+        let (name, password) = name_and_password(&token).expect("a token has both");
+        assert!(!name.contains(&password) && format!("{name}{password}").is_ascii());
+        let check = |name: &str, guest: &str, said: &str| {
+            store.check_proof(name, guest, &|password| password == said)
+        };
+        assert_eq!(check(&name, "doom", &password).as_ref(), Ok(&grant));
+        assert_eq!(check(&name, "desk", &password), Err(TokenError::OtherGuest));
+        assert_eq!(check(&name, "doom", "x"), Err(TokenError::Forged));
+        for name in ["", "x", "%", &"A".repeat(500), &token] {
+            assert_eq!(check(name, "doom", &password), Err(TokenError::Forged), "{name}");
+        }
+        // Whatever is proven: a name that nobody sealed grants nothing.
+        assert_eq!(store.check_proof("AAAA", "doom", &|_| true), Err(TokenError::Forged));
+        store.revoke(grant.id, None).expect("revoked");
+        assert_eq!(check(&name, "doom", &password), Err(TokenError::Revoked));
     }
 
     #[test]

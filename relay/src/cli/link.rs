@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::json;
 use transom_relay::access::{
-    Role, TokenId, lifetime,
+    Role, TokenId, lifetime, name_and_password,
     store::{Serving, Store},
 };
 
@@ -19,6 +19,8 @@ Examples:
     transom link doom --role view --for 2h --url https://games.example
   One for every guest of the relay:
     transom link --all
+  One for a player on another machine, by RTSP:
+    transom link doom --role view --rtsp games.example:8554
   Take one back, by the id that was told when it was made; take all back:
     transom link --revoke 0123456789abcdef
     transom link --revoke-all
@@ -49,6 +51,18 @@ pub struct LinkArgs {
     #[arg(long, env = "TRANSOM_URL")]
     url: Option<String>,
 
+    /// An address for players by RTSP instead, at HOST:PORT, with a name and a password in it;
+    /// 127.0.0.1:8554 if left out.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        num_args = 0..=1,
+        default_missing_value = "127.0.0.1:8554",
+        conflicts_with_all = ["all", "url"],
+        value_parser = authority
+    )]
+    rtsp: Option<String>,
+
     /// Take a link back, by its id.
     #[arg(long, value_name = "ID", conflicts_with_all = ["guest", "all"])]
     revoke: Option<TokenId>,
@@ -60,6 +74,17 @@ pub struct LinkArgs {
     /// Tell it as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// Where RTSP is, as it stands in an address.
+fn authority(text: &str) -> Result<String, &'static str> {
+    let text = text.strip_prefix("rtsp://").unwrap_or(text).trim_end_matches('/');
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected HOST:PORT, such as games.example:8554")
+    }
 }
 
 /// Makes the link, or takes it back.
@@ -83,6 +108,9 @@ pub fn run(args: &LinkArgs) -> anyhow::Result<ExitCode> {
 
 fn make(args: &LinkArgs, store: &Store) -> anyhow::Result<ExitCode> {
     let guest = args.guest.as_deref();
+    if let (Some(authority), Some(guest)) = (&args.rtsp, guest) {
+        return make_for_rtsp(args, store, authority, guest);
+    }
     let url = match (&args.url, store.serving()) {
         (Some(url), _) => url.trim_end_matches('/').to_owned(),
         (None, Some(Serving { url, guests, .. })) => {
@@ -112,6 +140,28 @@ fn make(args: &LinkArgs, store: &Store) -> anyhow::Result<ExitCode> {
     if !args.json {
         let hours = args.lifetime.as_secs() as f64 / 3600.0;
         eprintln!("link {}, role {}, good for {hours:.4} h:", grant.id, grant.role);
+    }
+    tell(args.json, &told, &link)
+}
+
+/// A link for players: what the token says is the name, what proves it the password, which players
+/// do not send.
+fn make_for_rtsp(
+    args: &LinkArgs,
+    store: &Store,
+    authority: &str,
+    guest: &str,
+) -> anyhow::Result<ExitCode> {
+    let (token, grant) = store.grant(args.role, Some(guest), args.lifetime).context("no link")?;
+    let (name, password) = name_and_password(&token).context("a token has both")?;
+    let link = format!("rtsp://{name}:{password}@{authority}/{guest}");
+    let told = json!({
+        "url": link, "name": name, "password": password, "id": grant.id.to_string(),
+        "role": grant.role.to_string(), "guest": guest, "expires": grant.expires,
+    });
+    if !args.json {
+        let hours = args.lifetime.as_secs() as f64 / 3600.0;
+        eprintln!("link {}, good for {hours:.4} h:", grant.id);
     }
     tell(args.json, &told, &link)
 }

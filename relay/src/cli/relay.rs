@@ -183,7 +183,8 @@ fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
                 let _ = stopped.changed().await;
             }));
         }
-        let rtsp = args.rtsp.start(args.payload.into(), epoch, &feeds, stopped.clone())?;
+        let (packet, locked) = (args.payload.into(), args.web.require_token);
+        let rtsp = args.rtsp.start(packet, epoch, &feeds, locked, stopped.clone())?;
         web::start(&args.web, feeds, args.bitrate, epoch).await?;
         if let Some(metrics) = metrics {
             tokio::spawn(async {

@@ -1,12 +1,17 @@
 //! What `transom relay` may be told about RTSP, and the server that comes of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use anyhow::Context;
 use clap::{Args, builder::FalseyValueParser};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use transom_relay::{
+    access::store::Store,
     feed::Feed,
-    rtsp::{Config, ListenAddr, Rtsp, RtspError},
+    rtsp::{Config, Doors, ListenAddr, Rtsp},
 };
 
 /// How long players may take to be told that it is over.
@@ -20,8 +25,14 @@ pub struct RtspArgs {
     #[arg(long, value_name = "ADDR", env = "TRANSOM_RTSP", num_args = 0..=1, default_missing_value = "")]
     rtsp: Option<ListenAddr>,
 
-    /// Let everybody watch who reaches the --rtsp address from the network.
-    #[arg(long, env = "TRANSOM_RTSP_OPEN", requires = "rtsp", value_parser = FalseyValueParser::new())]
+    /// Let everybody watch who reaches the --rtsp address from the network, without a link.
+    #[arg(
+        long,
+        env = "TRANSOM_RTSP_OPEN",
+        requires = "rtsp",
+        conflicts_with = "require_token",
+        value_parser = FalseyValueParser::new()
+    )]
     rtsp_open: bool,
 }
 
@@ -35,10 +46,22 @@ impl RtspArgs {
         packet: usize,
         epoch: Instant,
         feeds: &[Feed],
+        require_token: bool,
         mut stopped: watch::Receiver<()>,
-    ) -> Result<Running, RtspError> {
+    ) -> anyhow::Result<Running> {
         let Some(listen) = self.rtsp else { return Ok(Running(None)) };
-        let config = Config { listen, open: self.rtsp_open, packet, epoch };
+        let secret =
+            || Store::open_default().map(Arc::new).context("no secret to check links with");
+        let doors = if self.rtsp_open {
+            Doors::Open
+        } else if require_token {
+            Doors::Locked(secret()?)
+        } else if listen.0.ip().is_loopback() {
+            Doors::Local(None)
+        } else {
+            Doors::Local(Some(secret()?))
+        };
+        let config = Config { listen, doors, packet, epoch };
         let server = Rtsp::bind(&config, feeds)?;
         log::info!("RTSP at {}", server.addresses().join(", "));
         Ok(Running(Some(tokio::spawn(server.run(async move {

@@ -52,9 +52,9 @@ pub struct WebArgs {
     )]
     allow_origin: Vec<String>,
 
-    /// Ask for a token on loopback too, even to watch.
-    #[arg(long, env = "TRANSOM_REQUIRE_TOKEN", value_parser = FalseyValueParser::new(), requires = "http")]
-    require_token: bool,
+    /// Ask for a token on loopback too, even to watch, and players by RTSP for a link.
+    #[arg(long, env = "TRANSOM_REQUIRE_TOKEN", value_parser = FalseyValueParser::new())]
+    pub require_token: bool,
 
     /// Let all viewers with the role of control use keyboard and mouse at once.
     #[arg(long, env = "TRANSOM_SHARED_CONTROL", value_parser = FalseyValueParser::new(), requires = "http")]

@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{
     Server,
-    connection::{Connection, Ending, Output},
+    connection::{Connection, Door, Ending, Output},
     stream::{IDR_INTERVAL, Membership, Place, REPORT_INTERVAL, sender_report},
     transport::Transport,
 };
@@ -92,7 +92,17 @@ impl Client {
         options.set_send_buffer_size(SEND_BUFFER)?;
         let local = socket.local_addr()?.ip().to_canonical();
         let id = getrandom::u64().map_err(io::Error::other)?;
-        let connection = Connection::new(id, local, Instant::now());
+        let door = if server.is_locked_for(peer.ip().to_canonical(), local) {
+            Door::Locked {
+                nonce: format!(
+                    "{:032x}",
+                    u128::from(getrandom::u64().map_err(io::Error::other)?) << 64 | u128::from(id)
+                ),
+            }
+        } else {
+            Door::Open
+        };
+        let connection = Connection::new(id, local, door, Instant::now());
         let (media, out) = (None, Vec::new());
         Ok(Self { server, socket, peer, connection, media, out, left: 0, playing })
     }

@@ -11,8 +11,12 @@
 //! ```
 //!
 //! A session lives and dies with its connection: players keep theirs, and whoever knows the
-//! number of a session can do nothing with it elsewhere. What this refuses to do: send anywhere
-//! but to where the client is, and go on after bytes that are no RTSP.
+//! number of a session can do nothing with it elsewhere. So does what a client has proven: behind a
+//! [`Door::Locked`] it does so once, and its session ends with the link that let it in. What this
+//! refuses to do: send anywhere but to where the client is, name guests to strangers, and go on
+//! after bytes that are no RTSP.
+//!
+//! [`requests`] has what each method does, [`answer`] the words of refusals.
 
 use std::{
     collections::VecDeque,
@@ -20,13 +24,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rtsp_types::{HeaderName, Method, Request, Response, StatusCode, Url, Version, headers};
+use rtsp_types::{Response, StatusCode, Url, Version, headers};
 
 use super::{
     request::{Input, Malformed, Reader},
-    transport::{self, Transport},
+    transport::Transport,
 };
-use crate::{h264::ParameterSets, sdp};
+use crate::{
+    access::{Grant, TokenError},
+    h264::ParameterSets,
+    sdp,
+};
+
+mod answer;
+mod requests;
+
+use answer::{Answer, Refusal, named, no_guest, no_session, ok};
 
 /// A session ends when nothing was heard for so long; clients are told, and come back in half of
 /// it. The usual value.
@@ -44,10 +57,11 @@ const RETRY_AFTER: &str = "2";
 /// What a track is called behind the path of its guest.
 const TRACK: &str = "video";
 
-/// So many guests are named to a client that asks for one there is not.
-const MAX_NAMED: usize = 8;
+/// Between looks at whether the link that let a client in is still good.
+const CHECK: Duration = Duration::from_secs(2);
 
-const ALLOWED: &str = "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, GET_PARAMETER, TEARDOWN";
+/// So many wrong credentials, and the client has to connect again.
+const MAX_WRONG: u32 = 4;
 
 /// Whom there is to watch.
 pub trait Guests {
@@ -55,6 +69,35 @@ pub trait Guests {
     fn find(&self, guest: &str) -> Option<Show>;
     /// All their names.
     fn names(&self) -> Vec<String>;
+    /// What this name grants with a guest, if the client proves that it knows its password.
+    ///
+    /// # Errors
+    ///
+    /// See [`TokenError`].
+    fn check(
+        &self,
+        name: &str,
+        guest: &str,
+        proves: &dyn Fn(&str) -> bool,
+    ) -> Result<Grant, TokenError>;
+    /// Whether a grant that was good still is.
+    ///
+    /// # Errors
+    ///
+    /// See [`TokenError`].
+    fn still(&self, grant: &Grant) -> Result<(), TokenError>;
+}
+
+/// How a client comes to see a guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Door {
+    /// It asks.
+    Open,
+    /// It shows that it has a link; this nonce is hard to guess, and of this connection alone.
+    Locked {
+        /// What its proof is made with.
+        nonce: String,
+    },
 }
 
 /// What a client must know of a guest.
@@ -113,6 +156,12 @@ pub enum Ending {
     /// The client wanted nothing.
     #[error("no session after {} s", IDLE_TIMEOUT.as_secs())]
     Idle,
+    /// The link that let it in is not good any more.
+    #[error("{0}")]
+    Link(#[from] TokenError),
+    /// The client guesses.
+    #[error("wrong credentials, {MAX_WRONG} times")]
+    Stranger,
 }
 
 /// A client.
@@ -124,6 +173,12 @@ pub struct Connection {
     id: u64,
     sessions: u32,
     session: Option<Session>,
+    door: Door,
+    /// The guest that it may see, and by what.
+    admitted: Option<(String, Grant)>,
+    next_check: Instant,
+    /// Credentials that were no good.
+    wrong: u32,
     /// A request whose answer takes time.
     pending: Option<Pending>,
     outputs: VecDeque<Output>,
@@ -145,34 +200,19 @@ enum Pending {
     Play { cseq: String },
 }
 
-/// Why a request is not granted.
-struct Refusal {
-    status: StatusCode,
-    reason: String,
-    header: Option<(HeaderName, String)>,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self { status, reason: reason.into(), header: None }
-    }
-
-    fn with(self, name: HeaderName, value: impl Into<String>) -> Self {
-        Self { header: Some((name, value.into())), ..self }
-    }
-}
-
-type Answer = Result<rtsp_types::ResponseBuilder, Refusal>;
-
 impl Connection {
     /// A client that has just connected to our address `local`; `id` should be hard to guess.
-    pub fn new(id: u64, local: IpAddr, now: Instant) -> Self {
+    pub fn new(id: u64, local: IpAddr, door: Door, now: Instant) -> Self {
         Self {
             reader: Reader::default(),
             local,
             id,
             sessions: 0,
             session: None,
+            door,
+            admitted: None,
+            next_check: now,
+            wrong: 0,
             pending: None,
             outputs: VecDeque::new(),
             ended: None,
@@ -236,7 +276,7 @@ impl Connection {
                     self.heard = now;
                     self.handle_data(channel, packet);
                 }
-                Ok(None) => return self.poll_silence(now),
+                Ok(None) => return self.poll_silence(now, guests),
                 Err(malformed) => {
                     let refusal = Refusal::new(StatusCode::BadRequest, malformed.to_string());
                     self.answer("", Err(refusal));
@@ -246,17 +286,35 @@ impl Connection {
         }
     }
 
-    fn poll_silence(&mut self, now: Instant) -> Output {
+    fn poll_silence(&mut self, now: Instant, guests: &impl Guests) -> Output {
         let (limit, ending) = match self.session {
             Some(_) => (SESSION_TIMEOUT, Ending::Silent),
             None => (IDLE_TIMEOUT, Ending::Idle),
         };
         let end = self.heard + limit;
-        if now < end {
-            return Output::Timeout(end);
-        }
+        let ending = match self.check_link(now, guests) {
+            Err(e) => e.into(),
+            Ok(check) if now < end => {
+                return Output::Timeout(check.map_or(end, |check| check.min(end)));
+            }
+            Ok(_) => ending,
+        };
         self.ended = Some(ending);
         Output::Close(ending)
+    }
+
+    /// Looks after the link that let the client in; tells when to look again.
+    fn check_link(
+        &mut self,
+        now: Instant,
+        guests: &impl Guests,
+    ) -> Result<Option<Instant>, TokenError> {
+        let Some((_, grant)) = &self.admitted else { return Ok(None) };
+        if now >= self.next_check {
+            guests.still(grant)?;
+            self.next_check = now + CHECK;
+        }
+        Ok(Some(self.next_check))
     }
 
     fn poll_pending(
@@ -304,172 +362,6 @@ impl Connection {
         }
     }
 
-    fn handle_request(&mut self, now: Instant, guests: &impl Guests, request: &Request<Vec<u8>>) {
-        let Some(cseq) = header(request, &headers::CSEQ).map(str::to_owned) else {
-            let refusal = Refusal::new(StatusCode::BadRequest, "a request needs a CSeq");
-            return self.answer("", Err(refusal));
-        };
-        let answer = match (request.version(), header(request, &headers::REQUIRE)) {
-            (Version::V2_0, _) => {
-                Err(Refusal::new(StatusCode::RTSPVersionNotSupported, "RTSP/1.0 is spoken here"))
-            }
-            (_, Some(feature)) => {
-                Err(Refusal::new(StatusCode::OptionNotSupported, "no extensions here")
-                    .with(headers::UNSUPPORTED, feature))
-            }
-            _ => match request.method() {
-                Method::Options => Ok(ok().header(headers::PUBLIC, ALLOWED)),
-                Method::Describe => match self.handle_describe(guests, request) {
-                    Ok((guest, base)) => {
-                        let until = now + DESCRIBE_TIMEOUT;
-                        self.pending = Some(Pending::Describe { cseq, guest, base, until });
-                        return;
-                    }
-                    Err(refusal) => Err(refusal),
-                },
-                Method::Setup => self.handle_setup(guests, request),
-                Method::Play => match self.handle_play(request) {
-                    Ok(None) => {
-                        self.pending = Some(Pending::Play { cseq });
-                        return;
-                    }
-                    Ok(Some(again)) => Ok(again),
-                    Err(refusal) => Err(refusal),
-                },
-                Method::Pause => self.handle_pause(request),
-                Method::Teardown => self.handle_teardown(request),
-                Method::GetParameter => self.handle_get_parameter(request),
-                Method::Announce
-                | Method::Record
-                | Method::Redirect
-                | Method::PlayNotify
-                | Method::SetParameter => Err(not_allowed()),
-                Method::Extension(_) => {
-                    Err(Refusal::new(StatusCode::NotImplemented, "no such method here"))
-                }
-            },
-        };
-        self.answer(&cseq, answer);
-    }
-
-    fn handle_describe(
-        &self,
-        guests: &impl Guests,
-        request: &Request<Vec<u8>>,
-    ) -> Result<(String, Url), Refusal> {
-        if let Some(accept) = header(request, &headers::ACCEPT)
-            && !accept.contains("application/sdp")
-            && !accept.contains('*')
-        {
-            let reason = "descriptions come as application/sdp";
-            return Err(Refusal::new(StatusCode::NotAcceptable, reason));
-        }
-        let (guest, _) = address(request)?;
-        if guests.find(guest).is_none() {
-            return Err(no_guest(guests));
-        }
-        let mut base = request.request_uri().cloned().ok_or_else(no_address)?;
-        base.set_path(&format!("/{guest}/"));
-        base.set_query(None);
-        base.set_fragment(None);
-        // Of an address without a host there is nothing to take away.
-        let _ = base.set_username("");
-        let _ = base.set_password(None);
-        Ok((guest.to_owned(), base))
-    }
-
-    fn handle_setup(&mut self, guests: &impl Guests, request: &Request<Vec<u8>>) -> Answer {
-        let (guest, track) = address(request)?;
-        let show = guests.find(guest).ok_or_else(|| no_guest(guests))?;
-        if !track.is_empty() && track != TRACK {
-            let reason = format!("the one stream of a guest is called {TRACK}");
-            return Err(Refusal::new(StatusCode::NotFound, reason));
-        }
-        let known = header(request, &headers::SESSION).is_some();
-        match &self.session {
-            Some(session) if known => {
-                check_session(Some(session), request)?;
-                if session.playing {
-                    return Err(not_now("PAUSE before you change the transport"));
-                }
-                if session.guest != guest {
-                    let reason = format!("this session watches {}", session.guest);
-                    return Err(Refusal::new(StatusCode::AggregateOperationNotAllowed, reason));
-                }
-            }
-            Some(_) => return Err(not_now("a connection carries one session at a time")),
-            None if known => return Err(no_session()),
-            None => {}
-        }
-        let wanted = header(request, &headers::TRANSPORT).unwrap_or_default();
-        let transport = transport::choose(wanted).ok_or_else(|| {
-            let reason = "there is RTP/AVP;unicast;client_port= and RTP/AVP/TCP;interleaved=";
-            Refusal::new(StatusCode::UnsupportedTransport, reason)
-        })?;
-        let ssrc = matches!(transport, Transport::Udp { .. }).then_some(show.ssrc);
-        let id = match self.session.take() {
-            Some(session) => session.id,
-            None => {
-                self.sessions += 1;
-                format!("{:016x}{:x}", self.id, self.sessions)
-            }
-        };
-        let session = Session { id, guest: guest.to_owned(), transport, playing: false };
-        let named = named(&session);
-        self.session = Some(session);
-        Ok(ok()
-            .header(headers::TRANSPORT, transport.answer(show.ports, ssrc))
-            .header(headers::SESSION, named)
-            .header(headers::CACHE_CONTROL, "no-cache"))
-    }
-
-    /// Yields an answer if the client plays already.
-    fn handle_play(
-        &mut self,
-        request: &Request<Vec<u8>>,
-    ) -> Result<Option<rtsp_types::ResponseBuilder>, Refusal> {
-        let session = check_session(self.session.as_ref(), request)?;
-        if session.playing {
-            return Ok(Some(ok().header(headers::SESSION, named(session))));
-        }
-        let (guest, transport) = (session.guest.clone(), session.transport);
-        self.outputs.push_back(Output::Play { guest, transport });
-        Ok(None)
-    }
-
-    fn handle_pause(&mut self, request: &Request<Vec<u8>>) -> Answer {
-        let answer = check_session(self.session.as_ref(), request).map(named)?;
-        if let Some(session) = &mut self.session
-            && std::mem::take(&mut session.playing)
-        {
-            self.outputs.push_back(Output::Stop);
-        }
-        Ok(ok().header(headers::SESSION, answer))
-    }
-
-    fn handle_teardown(&mut self, request: &Request<Vec<u8>>) -> Answer {
-        check_session(self.session.as_ref(), request)?;
-        if self.session.take().is_some_and(|session| session.playing) {
-            self.outputs.push_back(Output::Stop);
-        }
-        Ok(ok())
-    }
-
-    /// Keeps a session alive; there are no parameters.
-    fn handle_get_parameter(&self, request: &Request<Vec<u8>>) -> Answer {
-        if header(request, &headers::SESSION).is_some() {
-            check_session(self.session.as_ref(), request)?;
-        }
-        if !request.body().is_empty() {
-            let reason = "there are no parameters here";
-            return Err(Refusal::new(StatusCode::ParameterNotUnderstood, reason));
-        }
-        Ok(match &self.session {
-            Some(session) => ok().header(headers::SESSION, named(session)),
-            None => ok(),
-        })
-    }
-
     fn answer(&mut self, cseq: &str, answer: Answer) {
         let builder = answer.unwrap_or_else(|Refusal { status, reason, header }| {
             log::debug!("refused with {}: {reason}", u16::from(status));
@@ -495,67 +387,8 @@ impl Connection {
     }
 }
 
-fn ok() -> rtsp_types::ResponseBuilder {
-    Response::builder(Version::V1_0, StatusCode::Ok).reason_phrase("OK")
-}
-
-fn named(session: &Session) -> String {
-    format!("{};timeout={}", session.id, SESSION_TIMEOUT.as_secs())
-}
-
-fn header<'a>(request: &'a Request<Vec<u8>>, name: &HeaderName) -> Option<&'a str> {
-    request.header(name).map(|value| value.as_str())
-}
-
-/// The guest and the track that a request is about.
-fn address(request: &Request<Vec<u8>>) -> Result<(&str, &str), Refusal> {
-    let url = request.request_uri().ok_or_else(no_address)?;
-    let path = url.path().trim_start_matches('/');
-    let (guest, track) = path.split_once('/').unwrap_or((path, ""));
-    if guest.is_empty() { Err(no_address()) } else { Ok((guest, track.trim_end_matches('/'))) }
-}
-
-/// The session that a request belongs to. Players that leave its number out mean their only one.
-fn check_session<'a>(
-    session: Option<&'a Session>,
-    request: &Request<Vec<u8>>,
-) -> Result<&'a Session, Refusal> {
-    let session = session.ok_or_else(no_session)?;
-    match header(request, &headers::SESSION) {
-        Some(given) if given.split(';').next().map(str::trim) != Some(&session.id) => {
-            Err(no_session())
-        }
-        _ => Ok(session),
-    }
-}
-
 fn describe(show: &Show, origin: IpAddr) -> Option<String> {
     sdp::describe_for_rtsp(show.id, origin, TRACK, show.sets.as_ref()?)
-}
-
-fn no_address() -> Refusal {
-    Refusal::new(StatusCode::NotFound, "the address of a guest is rtsp://HOST:PORT/GUEST")
-}
-
-fn no_guest(guests: &impl Guests) -> Refusal {
-    let mut names = guests.names();
-    let more = if names.len() > MAX_NAMED { " and others" } else { "" };
-    names.truncate(MAX_NAMED);
-    let reason = format!("no guest of that name; there is {}{more}", names.join(", "));
-    Refusal::new(StatusCode::NotFound, reason)
-}
-
-fn no_session() -> Refusal {
-    Refusal::new(StatusCode::SessionNotFound, "no such session on this connection")
-}
-
-fn not_now(reason: &str) -> Refusal {
-    Refusal::new(StatusCode::MethodNotValidInThisState, reason)
-}
-
-fn not_allowed() -> Refusal {
-    Refusal::new(StatusCode::MethodNotAllowed, "guests can only be watched")
-        .with(headers::ALLOW, ALLOWED)
 }
 
 #[cfg(test)]

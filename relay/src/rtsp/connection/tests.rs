@@ -1,11 +1,19 @@
 use super::*;
+use crate::{
+    access::{Role, TokenId},
+    rtsp::digest::tests::authorization,
+};
 
 const ID: u64 = 0xabc;
 const UDP: &str = "Transport: RTP/AVP;unicast;client_port=5000-5001";
 const TCP: &str = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1";
 
-/// One guest, which shows something or not yet.
-struct House(bool);
+/// What a link says and proves.
+const LINK: (&str, &str) = ("name", "password");
+const NONCE: &str = "0123";
+
+/// Guests that show something or not yet, and whether links are still good.
+struct House(bool, Result<(), TokenError>);
 
 impl Guests for House {
     fn find(&self, guest: &str) -> Option<Show> {
@@ -23,6 +31,26 @@ impl Guests for House {
     fn names(&self) -> Vec<String> {
         vec!["doom".into(), "desk".into()]
     }
+
+    fn check(
+        &self,
+        name: &str,
+        guest: &str,
+        proves: &dyn Fn(&str) -> bool,
+    ) -> Result<Grant, TokenError> {
+        if name != LINK.0 || !proves(LINK.1) {
+            return Err(TokenError::Forged);
+        }
+        self.1?;
+        if guest == "desk" {
+            return Err(TokenError::OtherGuest);
+        }
+        Ok(Grant { id: TokenId([1; 8]), role: Role::View, guest: None, expires: 9 })
+    }
+
+    fn still(&self, _grant: &Grant) -> Result<(), TokenError> {
+        self.1
+    }
 }
 
 struct Client {
@@ -34,9 +62,18 @@ struct Client {
 
 impl Client {
     fn new() -> Self {
+        Self::before(Door::Open)
+    }
+
+    fn before(door: Door) -> Self {
         let now = Instant::now();
-        let connection = Connection::new(ID, [127, 0, 0, 1].into(), now);
-        Self { connection, house: House(true), now, cseq: 0 }
+        let connection = Connection::new(ID, [127, 0, 0, 1].into(), door, now);
+        Self { connection, house: House(true, Ok(())), now, cseq: 0 }
+    }
+
+    /// A client that must show a link.
+    fn stranger() -> Self {
+        Self::before(Door::Locked { nonce: NONCE.into() })
     }
 
     fn poll(&mut self) -> Output {
@@ -154,15 +191,15 @@ fn refusals_say_why() {
 #[test]
 fn describe_waits_for_a_picture_but_not_for_ever() {
     let mut client = Client::new();
-    client.house = House(false);
+    client.house = House(false, Ok(()));
     client.send("DESCRIBE", "doom", &[]);
     client.send("OPTIONS", "doom", &[]);
     let until = client.now + DESCRIBE_TIMEOUT;
     assert_eq!(client.poll(), Output::Wait { guest: "doom".into(), until });
-    client.house = House(true);
+    client.house = House(true, Ok(()));
     assert!(client.answer().contains("application/sdp"));
     assert!(client.answer().contains("Public"), "what was asked meanwhile is answered in turn");
-    client.house = House(false);
+    client.house = House(false, Ok(()));
     client.send("DESCRIBE", "doom", &[]);
     assert!(matches!(client.poll(), Output::Wait { .. }));
     client.now += DESCRIBE_TIMEOUT;
@@ -229,4 +266,77 @@ fn what_is_no_rtsp_is_answered_once() {
     client.connection.handle_bytes(b"OPTIONS * RTSP/2.0\r\nCSeq: 5\r\n\r\n");
     assert!(client.answer().starts_with("RTSP/1.0 505 "));
     client.ask(200, "OPTIONS", "", &[]);
+}
+
+/// The header by which the link's bearer asks.
+fn proof(link: (&str, &str), method: &str, path: &str) -> String {
+    authorization(link, method, &format!("rtsp://h:8554/{path}"), NONCE)
+}
+
+#[test]
+fn a_stranger_learns_nothing_before_it_shows_a_link() {
+    let mut client = Client::stranger();
+    client.ask(200, "OPTIONS", "doom", &[]);
+    for path in ["doom", "desk", "quake"] {
+        let answer = client.ask(401, "DESCRIBE", path, &[]);
+        let asks =
+            "\r\nWWW-Authenticate: Digest realm=\"transom\", nonce=\"0123\", algorithm=MD5\r\n";
+        assert!(answer.contains(asks) && answer.contains("transom link"), "{answer}");
+        assert!(!answer.contains("there is"), "no guest is named: {answer}");
+    }
+    client.ask(401, "SETUP", "doom/video", &[UDP]);
+    client.ask(454, "PLAY", "doom", &[]);
+    client.ask(401, "DESCRIBE", "doom?token=name", &["Authorization: Basic bmFtZTpwYXNzd29yZA=="]);
+
+    let answer = client.ask(200, "DESCRIBE", "doom", &[&proof(LINK, "DESCRIBE", "doom")]);
+    assert!(answer.contains("application/sdp"), "{answer}");
+    client.ask(403, "DESCRIBE", "desk", &[&proof(LINK, "DESCRIBE", "desk")]);
+    client.ask(401, "SETUP", "desk/video", &[UDP]);
+    client.ask(404, "DESCRIBE", "quake", &[&proof(LINK, "DESCRIBE", "quake")]);
+    client.ask(200, "DESCRIBE", "doom", &[&proof(LINK, "DESCRIBE", "doom")]);
+    client.play(UDP);
+}
+
+#[test]
+fn a_player_that_proves_itself_at_every_step_is_let_in_at_each() {
+    let mut client = Client::stranger();
+    client.ask(200, "SETUP", "doom/video", &[UDP, &proof(LINK, "SETUP", "doom/video")]);
+    client.send("PLAY", "doom/", &[&proof(LINK, "PLAY", "doom/")]);
+    assert!(matches!(client.poll(), Output::Play { .. }));
+}
+
+#[test]
+fn wrong_proofs_are_few() {
+    let wrong = [
+        proof((LINK.0, "guess"), "DESCRIBE", "doom"),
+        proof(("other", LINK.1), "DESCRIBE", "doom"),
+        proof(LINK, "SETUP", "doom"),
+        authorization(LINK, "DESCRIBE", "rtsp://h:8554/doom", "another connection's nonce"),
+    ];
+    let mut client = Client::stranger();
+    for header in &wrong {
+        let answer = client.ask(401, "DESCRIBE", "doom", &[header]);
+        assert!(answer.contains("was not made by this relay"), "{answer}");
+    }
+    assert_eq!(client.poll(), Output::Close(Ending::Stranger));
+    for e in [TokenError::Expired, TokenError::Revoked] {
+        let mut client = Client::stranger();
+        client.house.1 = Err(e);
+        let answer = client.ask(401, "DESCRIBE", "doom", &[&proof(LINK, "DESCRIBE", "doom")]);
+        assert!(answer.contains(&e.to_string()), "{answer}");
+    }
+}
+
+#[test]
+fn a_session_ends_with_its_link() {
+    let mut client = Client::stranger();
+    client.ask(200, "DESCRIBE", "doom", &[&proof(LINK, "DESCRIBE", "doom")]);
+    client.play(UDP);
+    let Output::Timeout(look) = client.poll() else { panic!("it plays") };
+    assert!(look <= client.now + CHECK);
+    client.now = look;
+    assert!(matches!(client.poll(), Output::Timeout(next) if next > look), "the link is good");
+    client.house.1 = Err(TokenError::Revoked);
+    client.now += CHECK;
+    assert_eq!(client.poll(), Output::Close(TokenError::Revoked.into()));
 }
