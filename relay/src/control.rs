@@ -10,7 +10,10 @@
 //! In: what viewers with the role of control want. Out: who may send input, and whose keys are to
 //! be released. Without input or output; [`Desk`] adds the guest's feed and tells the viewers.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::watch;
 
@@ -86,13 +89,14 @@ pub struct Desk {
     control: Mutex<Control>,
     feed: Feed,
     holder: watch::Sender<Option<ViewerId>>,
+    refused: AtomicU64,
 }
 
 impl Desk {
     /// Nobody sits there yet.
     pub fn new(feed: Feed, shared: bool) -> Self {
         let (control, holder) = (Mutex::new(Control::new(shared)), watch::Sender::new(None));
-        Self { control, feed, holder }
+        Self { control, feed, holder, refused: AtomicU64::new(0) }
     }
 
     fn control(&self) -> MutexGuard<'_, Control> {
@@ -133,6 +137,16 @@ impl Desk {
     pub fn send(&self, viewer: ViewerId, command: Command) -> bool {
         let control = self.control();
         control.may_send(viewer) && self.feed.send_input(command).is_ok()
+    }
+
+    /// One more batch of input was thrown away.
+    pub fn count_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many batches of input were thrown away.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// See [`Control::ask`].

@@ -68,6 +68,7 @@ fn describe(stage: &Stage, role: crate::access::Role) -> Value {
     body["name"] = feed.name().into();
     body["viewers"] = feed.viewers().into();
     body["controlled"] = desk.watch().borrow().is_some().into();
+    body["input_refused"] = desk.refused().into();
     body["shared_control"] = desk.is_shared().into();
     body["role"] = role.to_string().into();
     body["figures"] = json!(*feed.figures().borrow());

@@ -2,13 +2,15 @@
 //!
 //! In: messages of the channel, and what became of them. Out: commands, and answers. What
 //! this refuses to do: pass on more than the guest takes. A viewer that sends faster loses the
-//! batch, and everything it holds is released, so that no key can hang on what was lost.
+//! batch, and everything it holds is released, so that no key can hang on what was lost. It is told
+//! so, once a second at most, and the guest's desk counts.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
+use serde_json::{Value, json};
 use transom_protocol::input::MAX_EVENT_RATE;
 
 use crate::{
@@ -26,6 +28,9 @@ const BURST: f64 = MAX_EVENT_RATE as f64 / 4.0;
 /// Batches whose answer is awaited; the guest answers within milliseconds.
 const AWAITED: usize = 64;
 
+/// Between two words about input that was lost.
+const NOTICE: Duration = Duration::from_secs(1);
+
 /// Input of one viewer.
 #[derive(Debug)]
 pub struct Input {
@@ -35,6 +40,9 @@ pub struct Input {
     filled: Instant,
     /// Messages that were thrown away.
     refused: u64,
+    /// Why the last one was, until the viewer is told.
+    notice: Option<String>,
+    may_tell: Instant,
     /// Number and time of batches that were passed on.
     awaited: VecDeque<(u32, u32)>,
 }
@@ -42,7 +50,15 @@ pub struct Input {
 impl Input {
     /// Nothing came yet.
     pub fn new(viewer: ViewerId, now: Instant) -> Self {
-        Self { viewer, budget: BURST, filled: now, refused: 0, awaited: VecDeque::new() }
+        Self {
+            viewer,
+            budget: BURST,
+            filled: now,
+            refused: 0,
+            notice: None,
+            may_tell: now,
+            awaited: VecDeque::new(),
+        }
     }
 
     fn spend(&mut self, now: Instant, events: usize) -> bool {
@@ -61,12 +77,12 @@ impl Input {
         let batch = match Batch::parse(message) {
             Ok(batch) => batch,
             Err(e) => {
-                self.refuse(desk, &e);
+                self.refuse(now, desk, &e);
                 return false;
             }
         };
         if !self.spend(now, batch.actions.len()) {
-            self.refuse(desk, &"more events than the guest takes");
+            self.refuse(now, desk, &"more events than the guest takes");
             return false;
         }
         let viewer = self.viewer;
@@ -94,7 +110,7 @@ impl Input {
         }
         flush(&mut events, None);
         if !taken && desk.may_send(viewer) {
-            self.refuse(desk, &"the guest takes no input at the moment");
+            self.refuse(now, desk, &"the guest takes no input at the moment");
         }
         if taken {
             if self.awaited.len() == AWAITED {
@@ -122,8 +138,19 @@ impl Input {
         Some(answer.encode())
     }
 
-    fn refuse(&mut self, desk: &Desk, why: &dyn std::fmt::Display) {
+    /// What to tell the page of input that was thrown away, if it is time for it.
+    pub fn poll_notice(&mut self, now: Instant) -> Option<Value> {
+        let why = self.notice.take()?;
+        self.may_tell = now + NOTICE;
+        Some(json!({ "type": "input", "refused": self.refused, "why": why }))
+    }
+
+    fn refuse(&mut self, now: Instant, desk: &Desk, why: &dyn std::fmt::Display) {
         self.refused += 1;
+        desk.count_refused();
+        if now >= self.may_tell {
+            self.notice = Some(why.to_string());
+        }
         desk.send(self.viewer, Command::ReleaseAll { viewer: self.viewer });
         // The first says what is wrong; a flood of them says nothing more.
         if self.refused.is_power_of_two() {
@@ -215,15 +242,25 @@ mod tests {
 
     #[test]
     fn a_flood_is_cut_and_recovers() {
-        let (_commands, desk) = desk();
+        let (commands, desk) = desk();
         let now = Instant::now();
         let mut input = Input::new(A, now);
+        assert!(input.handle(now, &batch(vec![key(30, true)]), &desk));
+        assert_eq!((keys(&commands), input.poll_notice(now)), (vec![(30, true)], None));
         assert!(!input.handle(now, b"no batch", &desk));
+        assert_eq!(keys(&commands), [(30, false)], "what is held is released");
+        let mut notices = u32::from(input.poll_notice(now).is_some_and(|n| n["refused"] == 1));
         let full = batch(vec![Action::Event(Event::Move { dx: 1, dy: 1 }); 64]);
         for _ in 0..10_000 / 64 {
             input.handle(now, &full, &desk);
+            notices += u32::from(input.poll_notice(now).is_some());
         }
         assert!(input.refused > 100, "{}", input.refused);
+        assert_eq!((desk.refused(), notices), (input.refused, 1), "it is told once in a moment");
+        let later = now + NOTICE;
+        assert!(!input.handle(later, b"no batch", &desk));
+        let notice = input.poll_notice(later).expect("a second has passed");
+        assert_eq!(notice["refused"], input.refused);
         assert!(input.spend(now + Duration::from_secs(1), 64), "it recovers");
     }
 }

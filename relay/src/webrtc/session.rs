@@ -9,6 +9,9 @@
 //! What this refuses to do: queue pictures for a slow network. While the last ones are not out,
 //! none is taken from the seat, which then skips to an IDR. And to live on without signs of life:
 //! a viewer that goes silent, or that never says by RTCP what it received, is let go.
+//!
+//! [`pictures`] has how pictures leave and what is asked of the encoder, [`status`] the conversation
+//! with the page.
 
 use std::{
     sync::Arc,
@@ -20,7 +23,6 @@ use tokio::{
     sync::{Notify, broadcast::error::RecvError, mpsc},
     time::sleep_until,
 };
-use transom_protocol::{BitRate, GuestTime};
 
 use super::{
     HalfOpen,
@@ -33,10 +35,13 @@ use super::{
 use crate::{
     access::{Grant, Role, store::Store},
     control::Desk,
-    feed::{Demand, Feed, News, Picture, Seat, ViewerId},
+    feed::{Feed, Picture, Seat, ViewerId},
     input::Outcome,
     pacer::Pacer,
 };
+
+mod pictures;
+mod status;
 
 /// From the answer until media can flow. ICE and DTLS take three round trips; a person may have
 /// to allow something first.
@@ -307,54 +312,6 @@ impl Session {
         Ok(())
     }
 
-    async fn picture(&mut self, now: Instant, picture: &Arc<Picture>) -> Result<(), End> {
-        let cut = self.viewing.cutter.cut(picture);
-        if picture.unit.idr {
-            self.refresh.handle_idr(now);
-        }
-        let bits = picture.unit.data.len() as u64 * 8;
-        // Half as much again as the estimate, so that it can grow.
-        let takes = Duration::from_secs_f64(bits as f64 / (self.estimate as f64 * 1.5));
-        self.carried = self.carried.max(now) + takes;
-        self.pacer.start(now, cut.payloads.len());
-        if self.times {
-            self.say(&self.times_json(now, &cut)).await?;
-        }
-        self.cut = Some(cut);
-        self.wrote = Some(now);
-        self.pace(now);
-        self.peer.handle_timeout(now)?;
-        self.drain(now).await
-    }
-
-    /// When a picture passed each stage, in milliseconds: `taken`, `received` and `sent` since 1970
-    /// by this machine's clock, the others as long as they took in the guest.
-    fn times_json(&self, now: Instant, cut: &Cut) -> serde_json::Value {
-        let (wall, picture) = (super::wall_ms(), cut.picture());
-        let since_epoch = |at: Instant| millis(at.saturating_duration_since(self.viewing.epoch));
-        let times = picture.unit.times;
-        let step = |from: GuestTime, to: GuestTime| to.0.saturating_sub(from.0) as f64 / 1e6;
-        json!({
-            "type": "time", "rtp": cut.timestamp, "bytes": picture.unit.data.len(),
-            "idr": picture.unit.idr, "sent": wall,
-            "taken": wall - (since_epoch(now) - picture.taken as f64 / 1e6),
-            "received": wall - millis(now.saturating_duration_since(picture.received)),
-            "convert": step(times.seen, times.converted),
-            "encode": step(times.converted, times.encoded),
-            "queue": step(times.encoded, times.sent),
-        })
-    }
-
-    /// Writes the packets that are due.
-    fn pace(&mut self, now: Instant) {
-        if let Some(cut) = &self.cut {
-            self.peer.write_packets(cut, self.pacer.poll(now));
-            if self.pacer.is_done() {
-                self.cut = None;
-            }
-        }
-    }
-
     /// Sends what is to be sent, and acts on what was told.
     async fn drain(&mut self, now: Instant) -> Result<(), End> {
         loop {
@@ -398,17 +355,7 @@ impl Session {
                 self.estimate = estimate.max(MIN_BITRATE);
                 self.demand();
             }
-            Told::Opened(Channel::Status) => {
-                self.status = true;
-                let hello = json!({
-                    "type": "hello", "viewer": self.viewer.0, "guest": self.viewing.feed.name(),
-                    "role": self.viewing.role.to_string(),
-                });
-                self.write(&hello);
-                let news = self.viewing.feed.news().borrow().clone();
-                self.write(&super::news_json(&news));
-                self.write_control();
-            }
+            Told::Opened(Channel::Status) => self.greet(),
             Told::Opened(Channel::Input) => {
                 if self.viewing.role == Role::Control {
                     self.viewing.desk.ask(self.viewer);
@@ -419,100 +366,15 @@ impl Session {
             Told::Message(Channel::Input, true, message) => {
                 if self.viewing.role == Role::Control {
                     self.input.handle(now, &message, &self.viewing.desk);
+                    if let Some(notice) = self.input.poll_notice(now) {
+                        self.write(&notice);
+                    }
                 }
             }
             Told::Message(Channel::Input, false, _) => {}
             Told::Closed => return Err(End::Left),
         }
         Ok(())
-    }
-
-    /// A message of the page on the status channel.
-    fn wish(&mut self, message: &[u8]) {
-        let Ok(message) = serde_json::from_slice::<serde_json::Value>(message) else { return };
-        match message["type"].as_str() {
-            Some("take") if self.viewing.role == Role::Control => {
-                self.viewing.desk.take(self.viewer);
-                self.demand();
-            }
-            Some("release") if self.viewing.role == Role::Control => {
-                self.viewing.desk.leave(self.viewer);
-                self.demand();
-            }
-            Some("times") => self.times = message["on"] == true,
-            Some("ping") => {
-                self.write(
-                    &json!({ "type": "pong", "ping": message["ping"], "at": super::wall_ms() }),
-                );
-            }
-            _ => {}
-        }
-    }
-
-    fn demand(&mut self) {
-        // A tenth is for retransmissions and headers.
-        let bitrate = (self.estimate * 9 / 10).clamp(MIN_BITRATE, self.viewing.max_bitrate);
-        // Rates differ all the time; the encoder need not be told of each.
-        if let Some(seat) = &self.seat {
-            let controls =
-                self.viewing.desk.may_send(self.viewer) && self.viewing.role == Role::Control;
-            if bitrate.abs_diff(self.demanded) > self.demanded / 10 {
-                self.demanded = bitrate;
-            }
-            // No more than the configured most, which is a u32.
-            let bitrate = Some(BitRate(self.demanded as u32));
-            seat.demand(Demand { bitrate, controls });
-        }
-    }
-
-    async fn news(&mut self, news: &News) -> Result<(), End> {
-        if let Some([idc, flags, _]) = news.sets.as_ref().and_then(|sets| sets.profile_level_id())
-            && [idc, flags] != self.viewing.profile
-        {
-            return Err(End::Profile);
-        }
-        self.say(&super::news_json(news)).await
-    }
-
-    async fn say_control(&mut self) -> Result<(), End> {
-        self.demand();
-        self.write_control();
-        self.peer.handle_timeout(Instant::now())?;
-        self.drain(Instant::now()).await
-    }
-
-    fn write_control(&mut self) {
-        let desk = &self.viewing.desk;
-        let holder = *desk.watch().borrow();
-        let state = if self.viewing.role != Role::Control {
-            if holder.is_some() { "view-taken" } else { "view" }
-        } else if desk.is_shared() {
-            "shared"
-        } else {
-            match holder {
-                Some(viewer) if viewer == self.viewer => "yours",
-                Some(_) => "taken",
-                None => "free",
-            }
-        };
-        self.write(&json!({ "type": "control", "state": state }));
-    }
-
-    async fn say(&mut self, message: &serde_json::Value) -> Result<(), End> {
-        if !self.status {
-            return Ok(());
-        }
-        self.write(message);
-        let now = Instant::now();
-        self.peer.handle_timeout(now)?;
-        self.drain(now).await
-    }
-
-    fn write(&mut self, message: &serde_json::Value) {
-        // A full channel means that the page does not read: it loses figures, nothing else.
-        if self.status {
-            self.peer.write_message(Channel::Status, false, message.to_string().as_bytes());
-        }
     }
 
     async fn goodbye(&mut self, end: &End) {
@@ -548,8 +410,4 @@ async fn next(seat: &mut Option<Seat>) -> Option<Arc<Picture>> {
         Some(seat) => seat.next().await,
         None => std::future::pending().await,
     }
-}
-
-fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
 }
