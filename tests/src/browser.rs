@@ -1,4 +1,5 @@
-//! A real Chromium, driven by Playwright: `tests/web/page.mjs` does what it is told.
+//! A real browser: `tests/web/page.mjs` drives Chromium by Playwright, `tests/web/firefox.mjs`
+//! Firefox by WebDriver BiDi, and both do what they are told.
 
 use std::io::Write;
 use std::process::{ChildStdin, Stdio};
@@ -25,9 +26,18 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts it.
+    /// Starts Chromium.
     pub fn start(test: &Test) -> Result<Self> {
-        let script = project_dir().join("tests/web/page.mjs");
+        Self::start_by(test, "page.mjs")
+    }
+
+    /// Starts Firefox, which knows fewer orders.
+    pub fn start_firefox(test: &Test) -> Result<Self> {
+        Self::start_by(test, "firefox.mjs")
+    }
+
+    fn start_by(test: &Test, script: &str) -> Result<Self> {
+        let script = project_dir().join("tests/web").join(script);
         let mut command = Process::command("node");
         command.arg(&script).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Process::spawn(test, "browser", &mut command)?;

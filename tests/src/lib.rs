@@ -41,6 +41,7 @@ mod uml;
 pub mod va;
 mod viewer;
 mod vsock;
+mod web;
 pub mod wine;
 
 pub use browser::Browser;
@@ -57,3 +58,4 @@ pub use transcript::Transcript;
 pub use uml::Uml;
 pub use viewer::Viewer;
 pub use vsock::VsockDevice;
+pub use web::Web;

@@ -5,12 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use transom_protocol::Capabilities;
 use transom_protocol::input::{Event, GuestInput, HostInput};
-use transom_tests::{EventLog, Guest, Host, Picture, Player, Qemu, Test, Uml, machine_test};
+use transom_tests::{EventLog, Guest, Host, Player, Test, Uml, machine_test};
 
 const LIMIT: Duration = Duration::from_secs(120);
-const QEMU_LIMIT: Duration = Duration::from_secs(600);
-/// For a game in an emulated guest.
-const GAME: Duration = Duration::from_secs(120);
 /// For commands in the guest that wait for a game.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -329,100 +326,4 @@ fn a_viewer_who_leaves_and_a_killed_relay_leave_nothing_held() {
         player.wait("rumble 1 0 1000 2000 300")?;
         Ok(())
     });
-}
-
-#[test]
-fn keys_steer_the_game_of_the_shipped_image() {
-    machine_test("keys steer the game of the shipped image", QEMU_LIMIT, |test| {
-        let mut guest = Qemu::new(test).boot()?;
-        let mut player = Player::start(test, &guest)?;
-        guest.sh("until pidof chocolate-doom; do sleep 0.2; done", GAME)?;
-        // The compositor has them all, by way of seatd.
-        let taken = "ls -l /proc/$(pidof cage)/fd | grep -c /dev/input/event";
-        let count =
-            guest.sh(&format!("until [ $({taken}) -ge $(ls -d /sys/class/input/event* | wc -l) ]; do sleep 0.2; done; {taken}"), GAME)?;
-        println!("cage has {} input devices", count.text);
-        // The game's picture is there, and its menu answers.
-        let tap = |player: &mut Player, keys: &[u16]| -> Result<()> {
-            keys.iter().try_for_each(|key| {
-                player.tell(&format!("1 key {key} 1"))?;
-                player.tell(&format!("1 key {key} 0"))
-            })
-        };
-        let end = Instant::now() + 2 * GAME;
-        let title = loop {
-            let picture = guest.screendump()?;
-            if coloured(&picture) > 0.2 {
-                break picture;
-            }
-            ensure!(Instant::now() < end, "the game is not on the screen");
-            std::thread::sleep(Duration::from_millis(500));
-        };
-        // New game, first episode, the level that is offered; in its menu the game stands still.
-        tap(&mut player, &[ESC, ENTER, ENTER, ENTER])?;
-        while changed_rows(&title, &guest.screendump()?) < title.height / 2 {
-            ensure!(Instant::now() < end, "no key reaches the game");
-            std::thread::sleep(Duration::from_millis(500));
-        }
-        // Stopped before its first step, the game would draw no floor over what was there before.
-        std::thread::sleep(Duration::from_secs(3));
-        tap(&mut player, &[ESC])?;
-        let (bar, most) = (title.height / 8, title.height / 3);
-        // The skull beside the menu blinks where it is; another line of the menu is further away.
-        let (mut keys, mut moved) = ([DOWN, UP].into_iter().cycle(), false);
-        while !moved {
-            ensure!(Instant::now() < end, "the game's menu does not follow the keys");
-            let menu = resting(&mut guest, bar, end)?;
-            if changed_rows(&title, &menu) < title.height / 2 {
-                continue;
-            }
-            tap(&mut player, &[keys.next().unwrap_or(DOWN)])?;
-            // The game of an emulated guest under load answers after seconds.
-            let patience = end.min(Instant::now() + Duration::from_secs(20));
-            while !moved && Instant::now() < patience {
-                let rows = changed_rows(&menu, &guest.screendump()?);
-                moved = (bar..most).contains(&rows);
-                std::thread::sleep(Duration::from_millis(300));
-            }
-        }
-        // Games of the kiosk's user may open gamepads.
-        player.tell("1 plug 0")?;
-        let group = "stat -c %G $(grep -l X-Box /sys/class/input/event*/device/name | sed 's|/sys/class|/dev|; s|/device/name||')";
-        guest.sh(&format!("until [ \"$({group})\" = kiosk ]; do sleep 0.2; done"), GAME)?;
-        Ok(())
-    });
-}
-
-const ESC: u16 = 1;
-const ENTER: u16 = 28;
-const UP: u16 = 103;
-const DOWN: u16 = 108;
-
-/// A picture that rests, but for what is not higher than `bar`.
-fn resting(guest: &mut Guest, bar: usize, end: Instant) -> Result<Picture> {
-    let mut last = guest.screendump()?;
-    loop {
-        std::thread::sleep(Duration::from_secs(1));
-        let picture = guest.screendump()?;
-        if changed_rows(&last, &picture) < bar {
-            return Ok(picture);
-        }
-        ensure!(Instant::now() < end, "the screen never rests");
-        last = picture;
-    }
-}
-
-/// Rows of the screen in which something differs.
-fn changed_rows(one: &Picture, other: &Picture) -> usize {
-    let rows = |picture: &Picture| {
-        picture.rgb.chunks_exact(3 * picture.width).map(<[u8]>::to_vec).collect::<Vec<_>>()
-    };
-    rows(one).iter().zip(rows(other)).filter(|(one, other)| **one != *other).count()
-}
-
-/// The share of pixels that are not grey.
-fn coloured(picture: &Picture) -> f64 {
-    let is = |p: &&[u8]| p.iter().max().zip(p.iter().min()).is_some_and(|(h, l)| h - l > 24);
-    let all = picture.rgb.len() / 3;
-    picture.rgb.chunks_exact(3).filter(is).count() as f64 / all as f64
 }

@@ -171,6 +171,60 @@ fn bad_clients_disturb_nobody() {
 }
 
 #[test]
+fn players_show_links_where_links_are_needed() {
+    machine_test("rtsp players show links", LIMIT, |test| {
+        let guest = moving(test)?;
+        let listen = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let state = test.dir().join("state").display().to_string();
+        let settings = [
+            ("TRANSOM_RTSP", listen.as_str()),
+            ("TRANSOM_STATE", state.as_str()),
+            ("TRANSOM_REQUIRE_TOKEN", "1"),
+        ];
+        let relay = Relay::start_with(test, &guest, &settings)?;
+        relay.wait_log("RTSP at ")?;
+        let link = |args: &[&str]| -> Result<serde_json::Value> {
+            let mut command = Relay::command();
+            command.args(["link", "--json"]).args(args).env("TRANSOM_STATE", &state);
+            let told = command.output()?;
+            ensure!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+            Ok(serde_json::from_slice(&told.stdout)?)
+        };
+        let url = |link: &serde_json::Value| link["url"].as_str().unwrap_or_default().to_owned();
+
+        // None, one for another guest, one that has been taken back.
+        let plain = format!("rtsp://{listen}/guest");
+        let other = url(&link(&["other", "--rtsp", &listen])?).replace("/other", "/guest");
+        let revoked = link(&["guest", "--rtsp", &listen])?;
+        link(&["--revoke", revoked["id"].as_str().context("no id")?])?;
+        for (url, status) in [(plain, "401"), (other, "403"), (url(&revoked), "401")] {
+            let mut ffprobe = Command::new("ffprobe");
+            let told = ffprobe.args(["-v", "error", "-rtsp_transport", "tcp", &url]).output()?;
+            let words = String::from_utf8_lossy(&told.stderr);
+            ensure!(!told.status.success() && words.contains(status), "{url}: {told:?}");
+        }
+
+        // Those that are good: two players that nobody here wrote.
+        let view = link(&["guest", "--role", "view", "--rtsp", &listen])?;
+        let viewers = [
+            Viewer::ffmpeg_rtsp(test, &url(&view), "udp")?,
+            Viewer::gstreamer_rtsp(test, &url(&view), "tcp")?,
+        ];
+        for viewer in &viewers {
+            viewer.wait_frames(30, SOON)?;
+        }
+        // What opens the guest is nowhere in the log; and the link ends what it opened.
+        link(&["--revoke", view["id"].as_str().context("no id")?])?;
+        relay.wait_log("this link has been revoked")?;
+        let log = std::fs::read_to_string(test.dir().join("relay.log"))?;
+        for secret in ["name", "password"] {
+            ensure!(!log.contains(view[secret].as_str().context("no such field")?), "{log}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn a_few_lines_of_python_receive() {
     machine_test("a few lines of python receive", LIMIT, |test| {
         let guest = moving(test)?;

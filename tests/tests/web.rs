@@ -1,18 +1,16 @@
 //! The page in a real browser, and WHEP players that nobody here wrote.
 
-use std::net::TcpListener;
-use std::path::Path;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 use transom_tests::{
-    Browser, EventLog, Guest, Process, Relay, Test, Uml, machine_test, project_dir,
+    Browser, EventLog, Process, Test, Uml, Web, free_udp_port, machine_test, project_dir,
 };
 
 const LIMIT: Duration = Duration::from_secs(240);
-const SOON: Duration = Duration::from_secs(30);
 /// What the guest calls a gamepad of the page.
 const PAD: &str = "Microsoft X-Box 360 pad";
 /// What a picture has to reach after WebRTC, colours and all.
@@ -21,56 +19,6 @@ const TRUE: f64 = 30.0;
 /// Whether an event was told behind a mark.
 fn told(log: &EventLog, start: usize, event: &str) -> bool {
     log.lines()[start..].iter().any(|line| line.contains(event))
-}
-
-/// A relay with a page.
-struct Web {
-    _relay: Relay,
-    base: String,
-    state: String,
-}
-
-impl Web {
-    fn start(test: &Test, guest: &Guest, settings: &[(&str, &str)]) -> Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
-        let state = test.dir().join("state").to_string_lossy().into_owned();
-        let ours = [("TRANSOM_HTTP", port.as_str()), ("TRANSOM_STATE", state.as_str())];
-        let relay = Relay::start_with(test, guest, &[&ours, settings].concat())?;
-        let base = format!("http://127.0.0.1:{port}");
-        let noted = Path::new(&state).join("relay");
-        let end = Instant::now() + SOON;
-        while !noted.exists() {
-            ensure!(Instant::now() < end, "the relay serves no page; see relay.log");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(Self { _relay: relay, base, state })
-    }
-
-    /// Runs `transom link`.
-    fn link(&self, args: &[&str]) -> Result<Value> {
-        let mut command = Relay::command();
-        command.arg("link").args(args).arg("--json").env("TRANSOM_STATE", &self.state);
-        let output = command.stdin(Stdio::null()).output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(serde_json::from_slice(&output.stdout)?)
-    }
-
-    /// A link to the only guest.
-    fn link_as(&self, role: &str) -> Result<String> {
-        let name = self.guests()?[0]["name"].as_str().unwrap_or_default().to_owned();
-        let link = self.link(&[&name, "--role", role])?;
-        Ok(link["url"].as_str().context("no URL")?.to_owned())
-    }
-
-    /// `GET /api/guests`, as a script would.
-    fn guests(&self) -> Result<Vec<Value>> {
-        let url = format!("{}/api/guests", self.base);
-        let mut command = Process::command("curl");
-        command.args(["-sSf", "--retry", "20", "--retry-connrefused", "--retry-delay", "1", &url]);
-        let output = command.stdin(Stdio::null()).output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(serde_json::from_slice(&output.stdout)?)
-    }
 }
 
 #[test]
@@ -83,7 +31,7 @@ fn a_page_shows_what_the_guest_shows_and_says_what_goes_on() {
         card.tell("still 3")?;
         let web = Web::start(test, &guest, &[])?;
         let mut page = Browser::start(test)?;
-        page.open(&web.base)?;
+        page.open(web.base())?;
         page.wait_text("#badge", "watching")?;
         let wanted = card.expected()?;
         println!("still: {:.1} dB", page.wait_like(&wanted, TRUE)?);
@@ -102,6 +50,36 @@ fn a_page_shows_what_the_guest_shows_and_says_what_goes_on() {
         page.wait_text("#title", "rebooting")?;
         guest.start_agent(&[])?;
         page.wait_like(&card.expected()?, TRUE)?;
+        let complaints = page.tell_to("complaints")?;
+        ensure!(complaints == json!([]), "{complaints}");
+        Ok(())
+    });
+}
+
+#[test]
+fn firefox_shows_and_steers_too() {
+    machine_test("firefox shows and steers", LIMIT, |test| {
+        let guest = Uml::new(test).boot()?;
+        guest.start_agent(&[])?;
+        let log = EventLog::start(&guest, test)?;
+        let mut card = guest.testcard()?;
+        card.tell("mode 1280x720 XRGB8888")?;
+        card.tell("still 3")?;
+        // Firefox sends nothing to loopback addresses. Nothing is sent to find our own, either.
+        let way = UdpSocket::bind("0.0.0.0:0")?;
+        way.connect("198.51.100.1:9").context("this machine has no address but loopback")?;
+        let own = SocketAddr::new(way.local_addr()?.ip(), free_udp_port()?).to_string();
+        let web = Web::start(test, &guest, &[("TRANSOM_WEBRTC_UDP", own.as_str())])?;
+        let mut page = Browser::start_firefox(test)?;
+        page.open(&web.link_as("control")?)?;
+        page.wait_text("#badge", "you have control")?;
+        println!("{:.1} dB", page.wait_like(&card.expected()?, TRUE)?);
+        card.tell("animate screen")?;
+        page.wait_frames(30)?;
+        page.tell_to("focus")?;
+        page.tell(&json!({ "do": "press", "key": "w" }))?;
+        let (pressed, _) = log.wait(0, "Transom keyboard: 1 17 1 ")?;
+        log.wait(pressed, "Transom keyboard: 1 17 0 ")?;
         let complaints = page.tell_to("complaints")?;
         ensure!(complaints == json!([]), "{complaints}");
         Ok(())
@@ -191,7 +169,7 @@ fn a_link_that_is_revoked_ends_its_session() {
         web.link(&["--revoke", link["id"].as_str().context("no id")?])?;
         page.wait_text("#title", "link")?;
         let mut stranger = Browser::start(test)?;
-        stranger.open(&web.base)?;
+        stranger.open(web.base())?;
         stranger.wait_text("#title", "needs a link")?;
         Ok(())
     });
@@ -210,7 +188,7 @@ fn a_whep_player_of_others_plays_from_an_origin_that_is_allowed() {
         let web = Web::start(test, &guest, &[("TRANSOM_ALLOW_ORIGIN", &origin)])?;
         let path = web.guests()?[0]["path"].as_str().context("no path")?.to_owned();
         let mut player = Browser::start(test)?;
-        let url = format!("{}{path}/whep", web.base);
+        let url = format!("{}{path}/whep", web.base());
         player.tell(&json!({ "do": "whep", "url": url, "port": port }))?;
         println!("{:.1} dB", player.wait_like(&card.expected()?, TRUE)?);
         card.tell("animate screen")?;
@@ -234,40 +212,56 @@ fn a_whep_player_of_others_plays_from_an_origin_that_is_allowed() {
 fn pictures_of_the_page() {
     machine_test("pictures of the page", LIMIT, |test| {
         let guest = Uml::new(test).boot()?;
+        // Somebody listens there, and that is all.
+        let desk = test.socket("desk.vsock");
+        let _desk = std::os::unix::net::UnixListener::bind(&desk)?;
+        let (doom, desk) = (guest.address(), format!("unix:{}", desk.display()));
+        let web = Web::start_named(test, &[("doom", &doom), ("desk", &desk)])?;
+        let mut page = Browser::start(test)?;
+        page.tell(&json!({ "do": "size", "width": 1024, "height": 640 }))?;
+        page.open(&web.link_as("control")?)?;
+        page.wait_text("#title", "Waiting")?;
+        shoot(test, &mut page, "waiting-light")?;
         guest.start_agent(&[])?;
         guest.start_compositor()?;
-        let web = Web::start(test, &guest, &[])?;
-        let mut page = Browser::start(test)?;
-        let shoot = |page: &mut Browser, name: &str| -> Result<()> {
-            for scheme in ["dark", "light"] {
-                let file = project_dir().join(format!("docs/images/web-{name}-{scheme}.png"));
-                page.tell(&json!({ "do": "scheme", "scheme": scheme }))?;
-                page.tell(&json!({ "do": "screenshot", "file": file }))?;
-            }
-            Ok(())
-        };
-        page.open(&web.link_as("control")?)?;
-        page.wait_text("#badge", "control")?;
-        page.wait_frames(60)?;
-        shoot(&mut page, "playing")?;
+        page.wait_text("#badge", "you have control")?;
+        page.wait_frames(300)?;
+        shoot(test, &mut page, "playing-dark")?;
         page.tell(&json!({ "do": "click", "selector": "#stats" }))?;
-        page.wait_text("#overlay", "Frames")?;
+        page.wait_text("#overlay", "Encode")?;
         page.wait_frames(60)?;
-        page.tell(
-            &json!({ "do": "text", "selector": "#overlay", "pattern": "Encode", "seconds": 20 }),
-        )?;
-        shoot(&mut page, "figures")?;
+        shoot(test, &mut page, "figures-dark")?;
+        page.tell(&json!({ "do": "click", "selector": "#stats" }))?;
         let mut second = Browser::start(test)?;
+        second.tell(&json!({ "do": "size", "width": 1024, "height": 640 }))?;
         second.open(&web.link_as("control")?)?;
         second.wait_text("#badge", "somebody else")?;
         second.wait_frames(30)?;
-        shoot(&mut second, "taken")?;
+        shoot(test, &mut second, "taken-light")?;
         second.tell(&json!({ "do": "click", "selector": "#help" }))?;
-        shoot(&mut second, "help")?;
+        shoot(test, &mut second, "help-light")?;
+        let all = web.link(&["--all"])?;
+        second.open(all["url"].as_str().context("no URL")?)?;
+        second.wait_text(".cards", "desk")?;
+        shoot(test, &mut second, "picker-dark")?;
         guest.kill_agent("KILL")?;
         page.wait_text("#title", "rebooting")?;
-        page.tell(&json!({ "do": "click", "selector": "#stats" }))?;
-        shoot(&mut page, "rebooting")?;
+        shoot(test, &mut page, "rebooting-dark")?;
         Ok(())
     });
+}
+
+/// Keeps what a page looks like, dark or light, in few enough colours to be small.
+fn shoot(test: &Test, page: &mut Browser, name: &str) -> Result<()> {
+    let scheme = name.rsplit('-').next().unwrap_or_default();
+    let (full, kept) = (test.dir().join("page.png"), format!("docs/images/web-{name}.png"));
+    page.tell(&json!({ "do": "scheme", "scheme": scheme }))?;
+    page.tell(&json!({ "do": "screenshot", "file": full }))?;
+    let filter = "scale=896:560:flags=area,split[a][b];\
+                  [a]palettegen=max_colors=56[p];[b][p]paletteuse=dither=none";
+    let mut ffmpeg = Process::command("ffmpeg");
+    ffmpeg.args(["-y", "-v", "error", "-i"]).arg(&full).args(["-vf", filter]);
+    let ended = ffmpeg.arg(project_dir().join(kept)).stdin(Stdio::null()).status()?;
+    ensure!(ended.success(), "ffmpeg could not make it small");
+    Ok(())
 }

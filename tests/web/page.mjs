@@ -4,11 +4,11 @@
 // Out: a JSON line on stdout for each: {"ok": RESULT} or {"error": TEXT}. Ends with stdin.
 
 import { createServer } from "node:http";
-import { createInterface } from "node:readline";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
+import { frames, obey, picture, visibleText, waitText, writePicture } from "./orders.mjs";
 
 const profile = mkdtempSync(join(tmpdir(), "transom-chromium-"));
 const browser = await chromium.launchPersistentContext(profile, {
@@ -37,22 +37,51 @@ function fakeGamepad() {
   window.testPad = pad;
 }
 
-/** The video's picture as RGB bytes in base64, at its own size, once there is one. */
-async function picture() {
-  const video = document.querySelector("video");
-  for (let waited = 0; !video.videoWidth && waited < 60_000; waited += 50) {
-    await new Promise((done) => setTimeout(done, 50));
-  }
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(video, 0, 0);
-  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-  let text = "";
-  for (let i = 0; i < data.length; i += 4) {
-    text += String.fromCharCode(data[i], data[i + 1], data[i + 2]);
-  }
-  return { width: canvas.width, height: canvas.height, rgb: btoa(text) };
+/** Runs before the page's own scripts: notes when pictures are shown and when keys have arrived. */
+function notes() {
+  const MOST = 20_000;
+  const notes = { frames: [], times: {}, keys: [], sent: {} };
+  window.notes = notes;
+  const create = RTCPeerConnection.prototype.createDataChannel;
+  RTCPeerConnection.prototype.createDataChannel = function (label, ...rest) {
+    const channel = create.call(this, label, ...rest);
+    if (label === "status") {
+      channel.addEventListener("open", () => channel.send(JSON.stringify({ type: "times", on: true })));
+      channel.addEventListener("message", ({ data }) => {
+        const message = JSON.parse(data);
+        if (message.type === "time" && notes.frames.length < MOST) {
+          notes.times[message.rtp] = message;
+        }
+      });
+    } else if (label === "input") {
+      const send = channel.send;
+      channel.send = function (bytes) {
+        const view = new DataView(bytes.buffer ?? bytes, bytes.byteOffset ?? 0);
+        notes.sent[view.getUint32(1, true)] = performance.now();
+        return send.call(this, bytes);
+      };
+      channel.addEventListener("message", ({ data }) => {
+        const view = new DataView(data);
+        const guest = view.byteLength >= 17 ? view.getUint32(13, true) : 0xffffffff;
+        if (view.getUint8(0) === 1 && guest !== 0xffffffff && notes.keys.length < MOST) {
+          notes.keys.push({ round: performance.now() - notes.sent[view.getUint32(1, true)], guest: guest / 1000 });
+        }
+      });
+    }
+    return channel;
+  };
+  addEventListener("DOMContentLoaded", () => {
+    notes.loaded = performance.now();
+    const video = document.querySelector("video");
+    const next = (now, frame) => {
+      notes.first ??= now;
+      if (notes.frames.length < MOST) {
+        notes.frames.push({ rtp: frame.rtpTimestamp, shown: performance.timeOrigin + frame.presentationTime });
+      }
+      video.requestVideoFrameCallback(next);
+    };
+    video?.requestVideoFrameCallback(next);
+  });
 }
 
 /** Decodes access units, in base64, with WebCodecs: the visible planes of each, Y, U and V, likewise. */
@@ -146,43 +175,12 @@ const actions = {
   size: ({ width, height }) => page.setViewportSize({ width, height }),
   scheme: ({ scheme }) => page.emulateMedia({ colorScheme: scheme }),
   /** Waits until so many more frames were shown. */
-  frames: ({ count, seconds }) => page.evaluate(([count, seconds]) => new Promise((done, fail) => {
-    const video = document.querySelector("video");
-    const late = setTimeout(() => fail(new Error(`only ${seen} frames in ${seconds} s`)), seconds * 1000);
-    let seen = 0;
-    const next = () => {
-      seen += 1;
-      if (seen >= count) {
-        clearTimeout(late);
-        done(seen);
-      } else {
-        video.requestVideoFrameCallback(next);
-      }
-    };
-    video.requestVideoFrameCallback(next);
-  }), [count, seconds]),
+  frames: ({ count, seconds }) => page.evaluate(frames, [count, seconds]),
   /** Waits for a text on the page. */
-  text: async ({ selector, pattern, seconds }) => {
+  text: ({ selector, pattern, seconds }) =>
     // Not waitForFunction: that evaluates text in the page, which its security policy forbids.
-    const end = Date.now() + seconds * 1000;
-    for (;;) {
-      const text = await page.evaluate((selector) => {
-        const found = document.querySelector(selector);
-        return found?.checkVisibility() ? found.textContent : null;
-      }, selector);
-      if (text !== null && new RegExp(pattern).test(text)) {
-        return text;
-      }
-      if (Date.now() > end) {
-        throw new Error(`${selector} says ${JSON.stringify(text)}, not ${pattern}`);
-      }
-      await new Promise((done) => setTimeout(done, 50));
-    }
-  },
-  picture: async ({ file }) => {
-    const { width, height, rgb } = await page.evaluate(picture);
-    writeFileSync(file, Buffer.concat([Buffer.from(`P6 ${width} ${height} 255\n`), Buffer.from(rgb, "base64")]));
-  },
+    waitText(selector, pattern, seconds, () => page.evaluate(visibleText, selector)),
+  picture: async ({ file }) => writePicture(file, await page.evaluate(picture)),
   screenshot: ({ file }) => page.screenshot({ path: file }).then(() => undefined),
   click: ({ selector }) => page.click(selector),
   focus: () => page.focus("#screen"),
@@ -201,21 +199,46 @@ const actions = {
       window.testPad.axes[axis] = value;
     }
   }, [button, pressed, axis, value]),
+  /** From here on, pages are noted. */
+  note: () => page.addInitScript(notes),
+  /** Opens a link anew and returns when its first picture was there, in ms: since it was opened, and
+   *  since the page was loaded. */
+  join: async ({ url, seconds }) => {
+    await page.goto("about:blank");
+    await page.goto(url);
+    const end = Date.now() + seconds * 1000;
+    for (;;) {
+      const { first, loaded } = await page.evaluate(() => ({ first: window.notes.first, loaded: window.notes.loaded }));
+      if (first !== undefined) {
+        return { opened: first, loaded: first - loaded };
+      }
+      if (Date.now() > end) {
+        throw new Error("no picture");
+      }
+      await new Promise((done) => setTimeout(done, 20));
+    }
+  },
+  /** Forgets what was noted of pictures and keys. */
+  forget: () => page.evaluate(() => Object.assign(window.notes, { frames: [], times: {}, keys: [] })).then(() => undefined),
+  /** What was noted: of each picture shown, how long each stage took, in ms; of each key, how long
+   *  until the page knew that it had arrived, and how long the relay says it took from there on. */
+  noted: () => page.evaluate(() => ({
+    frames: window.notes.frames.flatMap(({ rtp, shown }) => {
+      const time = window.notes.times[rtp];
+      const guest = time && time.convert + time.encode + time.queue;
+      return time === undefined ? [] : [{
+        guest, link: time.received - time.taken - guest, relay: time.sent - time.received,
+        browser: shown - time.sent, total: shown - time.taken,
+      }];
+    }),
+    keys: window.notes.keys,
+  })),
   blur: () => page.evaluate(() => window.dispatchEvent(new Event("blur"))),
   evaluate: ({ script }) => page.evaluate(script),
   close: () => page.close(),
   complaints: () => complaints,
 };
 
-for await (const line of createInterface({ input: process.stdin })) {
-  let answer;
-  try {
-    const order = JSON.parse(line);
-    answer = { ok: (await actions[order.do](order)) ?? null };
-  } catch (error) {
-    answer = { error: String(error?.message ?? error) };
-  }
-  process.stdout.write(`${JSON.stringify(answer)}\n`);
-}
+await obey(actions);
 await browser.close();
 rmSync(profile, { recursive: true, force: true });

@@ -13,6 +13,7 @@ mod latency;
 mod moving;
 mod page;
 mod peer;
+mod play;
 mod stream;
 
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ use transom_tests::{Test, machine_test, release_dir};
 /// A part of the page: what it measures goes to a file of its own.
 type Part = (&'static str, fn(&Test) -> Result<Vec<Value>>);
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     ("emulated", emulated::measure),
     ("moving", moving::measure),
     ("latency", latency::measure),
@@ -35,6 +36,7 @@ const PARTS: [Part; 9] = [
     ("diagnostics-image", diagnostics::round_trip::measure_image),
     ("diagnostics-copy", diagnostics::copy::measure),
     ("diagnostics-cost", diagnostics::cost::measure),
+    ("play", play::measure),
 ];
 /// Several times what a part takes on an idle machine of two cores without KVM.
 const LIMIT: Duration = Duration::from_secs(900);

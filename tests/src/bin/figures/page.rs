@@ -14,7 +14,7 @@ use crate::latency::STAGES;
 /// A table: its marker, the part that it shows, and how.
 type Table = (&'static str, &'static str, fn(&Lines) -> Option<String>);
 
-const TABLES: [Table; 10] = [
+const TABLES: [Table; 11] = [
     ("emulated", "emulated", emulated),
     ("sizes", "emulated", sizes),
     ("moving", "moving", moving),
@@ -25,6 +25,7 @@ const TABLES: [Table; 10] = [
     ("diagnostics-image", "diagnostics-image", diagnostics::round_trips),
     ("diagnostics-copy", "diagnostics-copy", diagnostics::copies),
     ("diagnostics-cost", "diagnostics-cost", diagnostics::costs),
+    ("play", "play", play),
 ];
 
 const SCENES: [(&str, &str); 4] = [
@@ -216,6 +217,34 @@ fn input(lines: &Lines) -> Option<String> {
         }
         text.push('\n');
     }
+    Some(text)
+}
+
+fn play(lines: &Lines) -> Option<String> {
+    let mut text = String::from("| ms | p50 | p95 | p99 |\n|---|---|---|---|\n");
+    let mut row = |what: &str, of: &Value| {
+        let at = |percentile: &str| of[percentile].as_f64();
+        writeln!(text, "| {what} | {:.1} | {:.1} | {:.1} |", at("p50")?, at("p95")?, at("p99")?)
+            .ok()
+    };
+    let joins = lines.of("join").next()?;
+    let count = &joins["count"];
+    row(&format!("**join**: link opened to first picture ({count} times)"), &joins["opened"])?;
+    row("join, of that since the page was loaded", &joins["loaded"])?;
+    let frames = lines.of("pictures").next()?;
+    let names = [
+        ("guest", "**picture**: in the guest: convert, encode, queue"),
+        ("link", "from the guest to the relay"),
+        ("relay", "in the relay"),
+        ("browser", "from the relay to the screen: network, decode, paint"),
+        ("total", "seen in the guest to shown in the browser"),
+    ];
+    for (stage, name) in names {
+        row(name, &frames[stage])?;
+    }
+    let keys = lines.of("keys").next()?;
+    row("**key**: from the relay to the guest's kernel", &keys["guest"])?;
+    row("page to guest, and the answer back at the page", &keys["round"])?;
     Some(text)
 }
 
