@@ -105,6 +105,7 @@ fn claims() -> String {
         ATTRIB_MAX_PICTURE_HEIGHT => "VAConfigAttribMaxPictureHeight",
         ATTRIB_ENC_INTRA_REFRESH => "VAConfigAttribEncIntraRefresh",
         ATTRIB_ENC_ROI => "VAConfigAttribEncROI",
+        ATTRIB_MAX_FRAME_SIZE => "VAConfigAttribMaxFrameSize",
         RC_CBR => "VA_RC_CBR", RC_VBR => "VA_RC_VBR", RC_CQP => "VA_RC_CQP",
         PACKED_SEQUENCE => "VA_ENC_PACKED_HEADER_SEQUENCE",
         PACKED_PICTURE => "VA_ENC_PACKED_HEADER_PICTURE",

@@ -94,6 +94,7 @@ static VAStatus get_attributes(VADriverContextP ctx, VAProfile profile, VAEntryp
                     VA_ENC_PACKED_HEADER_MISC | VA_ENC_PACKED_HEADER_RAW_DATA;
             break;
         case VAConfigAttribEncMaxRefFrames: value = 1; break;
+        case VAConfigAttribMaxFrameSize: value = 1; break;
         case VAConfigAttribEncMaxSlices: value = MAX_SLICES; break;
         case VAConfigAttribEncSliceStructure: value = VA_ENC_SLICE_STRUCTURE_ARBITRARY_MACROBLOCKS; break;
         default: break;
@@ -349,11 +350,16 @@ static VAStatus render_one(struct context *context, const struct buffer *buffer)
         memcpy(&job->pipelines[job->pipeline_count++], buffer->data, sizeof *job->pipelines);
         break;
     case VAEncMiscParameterBufferType: {
-        /* Of all rates the HRD alone: it says what a frame may take. */
+        /* Of all rates the HRD and the limit: they say what a frame may take. */
         VAEncMiscParameterHRD hrd;
+        VAEncMiscParameterBufferMaxFrameSize most;
         uint32_t type;
         NEED(uint32_t);
         memcpy(&type, buffer->data, sizeof type);
+        if (type == VAEncMiscParameterTypeMaxFrameSize && size >= sizeof type + sizeof most) {
+            memcpy(&most, buffer->data + sizeof type, sizeof most);
+            context->most_bits = most.max_frame_size;
+        }
         if (type != VAEncMiscParameterTypeHRD || size < sizeof type + sizeof hrd) break;
         memcpy(&hrd, buffer->data + sizeof type, sizeof hrd);
         context->frame_bits = hrd.buffer_size;

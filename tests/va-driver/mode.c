@@ -18,7 +18,7 @@ bool mode_read(struct mode *mode, const char *text) {
     const struct { const char *name; bool *flag; } flags[] = {
         {"own-headers", &mode->own_headers}, {"low-power", &mode->low_power}, {"main-high", &mode->main_high},
         {"no-import", &mode->no_import}, {"no-bgrx", &mode->no_bgrx}, {"no-vpp", &mode->no_vpp},
-        {"no-derive", &mode->no_derive}, {"no-encode", &mode->no_encode}, {"paced", &mode->paced}, {"idle", &mode->idle},
+        {"no-derive", &mode->no_derive}, {"no-encode", &mode->no_encode}, {"paced", &mode->paced}, {"capped", &mode->capped}, {"idle", &mode->idle},
         {"lying-pitch", &mode->lying_pitch}, {"wrong-size", &mode->wrong_size},
     };
     const struct { const char *name; long *frames; } faults[] = {

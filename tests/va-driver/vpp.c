@@ -56,6 +56,7 @@ VAStatus vpp_run(struct driver *driver, const VAProcPipelineParameterBuffer *pip
     if (!vpp_takes(driver, in->fourcc) || out->fourcc != VA_FOURCC_NV12) return VA_STATUS_ERROR_UNIMPLEMENTED;
     VARectangle from = part_of(pipeline->surface_region, in), to = part_of(pipeline->output_region, out);
     if (!from.width || !to.width) return VA_STATUS_ERROR_INVALID_PARAMETER;
+    if (driver->mode.idle) return VA_STATUS_SUCCESS;
     surface_begin_cpu(source, false);
     surface_begin_cpu(target, true);
     for (uint32_t y = 0; y < to.height; y++) {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::screen::Screen;
 use super::vaapi::candidates::{self, Candidate};
-use super::vaapi::{Progress, Remote, VaapiError, session::Rate};
+use super::vaapi::{Progress, Rate, Remote, VaapiError};
 use super::{AccessUnit, EncodeError, Request, Tuning};
 use crate::capture::buffers::Dmabuf;
 use crate::sys::va;

@@ -6,8 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use transom_agent::encode::vaapi::candidates::Candidate;
-use transom_agent::encode::vaapi::session::Rate;
-use transom_agent::encode::vaapi::{Remote, VaapiError, set_program};
+use transom_agent::encode::vaapi::{Rate, Remote, VaapiError, set_program};
 
 /// What all streams here want.
 pub const RATE: Rate = Rate { bitrate: 12_000_000, fps: 60 };
@@ -51,8 +50,8 @@ fn stage() -> &'static Stage {
     })
 }
 
-/// Starts a helper with the driver in a mode.
-pub fn start(mode: &str, size: (u32, u32)) -> Result<Remote, VaapiError> {
+/// What a program needs to use the driver in a mode.
+pub fn environment(mode: &str) -> Vec<(String, String)> {
     let stage = stage();
     assert!(stage.server.id() > 0);
     let environment = [
@@ -61,8 +60,12 @@ pub fn start(mode: &str, size: (u32, u32)) -> Result<Remote, VaapiError> {
         ("LIBVA_DRIVERS_PATH", stage.drivers.to_str().expect("a path in UTF-8")),
         ("TRANSOM_VA_MODE", mode),
     ];
-    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let candidate =
-        Candidate { name: mode.into(), device: None, environment: environment.to_vec() };
+    environment.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+}
+
+/// Starts a helper with the driver in a mode.
+pub fn start(mode: &str, size: (u32, u32)) -> Result<Remote, VaapiError> {
+    let environment = environment(mode);
+    let candidate = Candidate { name: mode.into(), device: None, environment };
     Remote::start(&candidate, size, RATE)
 }

@@ -34,6 +34,9 @@ pub enum Wrong {
         /// What was asked for.
         wanted: (u32, u32),
     },
+    /// Pictures of another kind than any encoder here is asked for.
+    #[error("its SPS says profile {0}, which nobody asked for")]
+    Profile(u8),
     /// A decoder would wait for frames that never come.
     #[error("its SPS announces frames out of order")]
     Reordering,
@@ -108,8 +111,12 @@ pub fn access_unit(bytes: &[u8], idr: bool) -> Result<Option<Announced>, Wrong> 
 ///
 /// # Errors
 ///
-/// Another size, or frames out of order.
+/// Another profile or size, or frames out of order.
 pub fn fits(announced: &Announced, size: (u32, u32)) -> Result<(), Wrong> {
+    // Which of those three is the driver's to say; others mean other colours or depths.
+    if ![66, 77, 100].contains(&announced.profile_idc) {
+        return Err(Wrong::Profile(announced.profile_idc));
+    }
     if announced.size != size {
         return Err(Wrong::Size { found: announced.size, wanted: size });
     }

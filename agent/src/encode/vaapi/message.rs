@@ -120,6 +120,11 @@ pub fn output_room(size: (u32, u32)) -> usize {
     size.0.div_ceil(16) as usize * size.1.div_ceil(16) as usize * 600 + 64 * 1024
 }
 
+/// Bytes of the shared memory.
+pub fn length(size: (u32, u32)) -> usize {
+    output_at(size) + output_room(size)
+}
+
 /// As much of the damage as fits a message, with even corners.
 pub fn rects(damage: &[Rect], size: (u32, u32)) -> Vec<[u32; 4]> {
     let even = damage.iter().filter_map(|rect| rect.even(size));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::candidates::Candidate;
 use super::message::{self, Answer, Layout, Opened, Order, Source};
-use super::session::Rate;
+use super::parameters::Rate;
 use super::{VaapiError, check};
 use crate::capture::buffers::Dmabuf;
 use crate::damage::Rect;
@@ -78,8 +78,7 @@ impl Remote {
     pub fn start(candidate: &Candidate, size: (u32, u32), rate: Rate) -> Result<Self, VaapiError> {
         let failed = |error: io::Error| VaapiError::Helper(error.to_string());
         let (socket, theirs) = End::pair().map_err(failed)?;
-        let length = message::output_at(size) + message::output_room(size);
-        let memory = Shared::new(length).map_err(failed)?;
+        let memory = Shared::new(message::length(size)).map_err(failed)?;
         let program = PROGRAM.get().map_or("/proc/self/exe".as_ref(), |program| program.as_path());
         let mut command = Command::new(program);
         command.arg("encode-helper").args(candidate.arguments());
@@ -91,9 +90,18 @@ impl Remote {
         let child = command.spawn().map_err(failed)?;
         // The child has its own end now; ours of theirs closed with the command.
         drop(command);
+        let mut this = Self::over(socket, memory, size);
+        this.child = Some(child);
+        let open = Order::Open { size, bitrate: rate.bitrate, fps: rate.fps };
+        this.socket.send(&message::encode(&open), &[this.memory.fd()]).map_err(failed)?;
+        Ok(this)
+    }
+
+    /// Talks to whoever is at the other end, who shares memory of [`message::length`].
+    pub fn over(socket: End, memory: Shared, size: (u32, u32)) -> Self {
         let whole = Rect { x: 0, y: 0, width: size.0, height: size.1 };
-        let this = Self {
-            child: Some(child),
+        Self {
+            child: None,
             socket,
             memory,
             size,
@@ -103,10 +111,7 @@ impl Remote {
             frames: 0,
             imports: false,
             path: String::new(),
-        };
-        let open = Order::Open { size, bitrate: rate.bitrate, fps: rate.fps };
-        this.socket.send(&message::encode(&open), &[this.memory.fd()]).map_err(failed)?;
-        Ok(this)
+        }
     }
 
     /// What was opened, once it is.

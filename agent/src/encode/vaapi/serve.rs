@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::message::{self, Answer, Opened, Order, Source};
-use super::session::{Rate, Session};
+use super::parameters::Rate;
+use super::session::Session;
 use crate::sys::pair::{End, Received};
 use crate::sys::shared::Shared;
 use crate::sys::va::{Device, Display, ImageLayout};
@@ -74,8 +75,8 @@ fn open(
     rate: Rate,
     memory: OwnedFd,
 ) -> Result<(Encoder, Opened), String> {
-    let length = message::output_at(size) + message::output_room(size);
-    let memory = Shared::of(memory, length).map_err(|error| format!("shared memory: {error}"))?;
+    let memory = Shared::of(memory, message::length(size))
+        .map_err(|error| format!("shared memory: {error}"))?;
     let device = match device {
         Some(path) => Device::Drm(
             OpenOptions::new()

@@ -28,6 +28,7 @@ pub const ATTRIB_MAX_PICTURE_WIDTH: c_int = 18;
 pub const ATTRIB_MAX_PICTURE_HEIGHT: c_int = 19;
 pub const ATTRIB_ENC_INTRA_REFRESH: c_int = 23;
 pub const ATTRIB_ENC_ROI: c_int = 25;
+pub const ATTRIB_MAX_FRAME_SIZE: c_int = 38;
 pub const RC_CBR: u32 = 2;
 pub const RC_VBR: u32 = 4;
 pub const RC_CQP: u32 = 16;
