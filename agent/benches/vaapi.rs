@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
+use transom_agent::capture::Planes;
 use transom_agent::capture::buffers::Dmabuf;
 use transom_agent::damage::Rect;
 use transom_agent::encode::vaapi::{Progress, Remote};
@@ -68,8 +69,8 @@ fn main() {
                 offset: 0,
                 start: (0, 0),
             });
-            let scanout = scanout.as_ref();
-            remote.encode_scanout(&picture, damage, false, stage::RATE, scanout).expect("encodes");
+            let planes = scanout.as_ref().map(|primary| Planes { primary, cursor: None });
+            remote.encode_scanout(&picture, damage, false, stage::RATE, planes).expect("encodes");
         }
         assert_eq!(remote.path() == "dma-buf", name.starts_with("import"));
         let [mine, its] = [own_time() - mine, time_of(pid).saturating_sub(its)]

@@ -201,7 +201,8 @@ impl Report {
                 let _ = writeln!(out, "  rate control  {}", opened.rate_control);
                 let _ = writeln!(out, "  input         {}", opened.path);
                 let conversion = if opened.converts { "yes" } else { "no" };
-                let _ = writeln!(out, "  conversion    {conversion}");
+                let blending = if opened.blends { "yes" } else { "no" };
+                let _ = writeln!(out, "  conversion    {conversion}, of cursors {blending}");
                 let _ = writeln!(out, "  our headers   {}", opened.packed);
                 let _ = writeln!(out, "  opened in     {} ms", tried.open_ms);
             }
@@ -275,8 +276,8 @@ impl Report {
                 }
                 let _ = write!(
                     out,
-                    ",\"conversion\":{},\"open_ms\":{}",
-                    opened.converts, tried.open_ms
+                    ",\"conversion\":{},\"blending\":{},\"open_ms\":{}",
+                    opened.converts, opened.blends, tried.open_ms
                 );
             }
             if let Some(sps) = &tried.announced {

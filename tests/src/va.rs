@@ -44,9 +44,10 @@ pub struct Display {
 impl Display {
     /// Starts one.
     pub fn start(test: &Test) -> Result<Self> {
-        // It writes its number when it is ready.
+        // It writes its number when it is ready, and stays as it is when its last client leaves: the
+        // next one would be refused while it starts over.
         let told = test.dir().join("display");
-        let script = "exec Xvfb -displayfd 3 -screen 0 64x64x24 -nolisten tcp 3>\"$0\"";
+        let script = "exec Xvfb -displayfd 3 -screen 0 64x64x24 -nolisten tcp -noreset 3>\"$0\"";
         let mut command = Process::command("bash");
         command.args(["-c", script]).arg(&told).stdin(Stdio::null());
         let mut process = Process::spawn(test, "xvfb", &mut command)?;

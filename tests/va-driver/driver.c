@@ -390,8 +390,7 @@ static VAStatus end_picture(VADriverContextP ctx, VAContextID id) {
     if (context->config.entrypoint == VAEntrypointVideoProc) {
         struct surface *target = LOOKUP(driver, surfaces, SURFACES, context->job.target);
         if (!target || !context->job.pipeline_count) status = VA_STATUS_ERROR_INVALID_PARAMETER;
-        for (unsigned i = 0; i < context->job.pipeline_count && status == VA_STATUS_SUCCESS; i++)
-            status = vpp_run(driver, &context->job.pipelines[i], target);
+        else status = vpp_run(driver, context->job.pipelines, context->job.pipeline_count, target);
     } else {
         status = encode_run(driver, context);
     }
@@ -442,8 +441,10 @@ static VAStatus query_filter_caps(VADriverContextP ctx, VAContextID id, VAProcFi
 static VAStatus query_pipeline_caps(VADriverContextP ctx, VAContextID id, VABufferID *filters, unsigned count, VAProcPipelineCaps *caps) {
     static VAProcColorStandardType in[] = {VAProcColorStandardNone, VAProcColorStandardSRGB, VAProcColorStandardBT709};
     static VAProcColorStandardType out[] = {VAProcColorStandardBT709};
-    (void)ctx, (void)id, (void)filters, (void)count;
-    *caps = (VAProcPipelineCaps){.input_color_standards = in, .num_input_color_standards = 3,
+    (void)id, (void)filters, (void)count;
+    ENTER;
+    *caps = (VAProcPipelineCaps){.blend_flags = driver->mode.no_blend ? 0 : VA_BLEND_PREMULTIPLIED_ALPHA,
+                                 .input_color_standards = in, .num_input_color_standards = 3,
                                  .output_color_standards = out, .num_output_color_standards = 1};
     return VA_STATUS_SUCCESS;
 }

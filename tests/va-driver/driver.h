@@ -31,6 +31,7 @@ struct mode {
     bool main_high;    /* no Constrained Baseline */
     bool no_import;    /* no dma-buf is taken */
     bool no_bgrx;      /* video processing takes no RGB */
+    bool no_blend;     /* ... and lays nothing over its input */
     bool no_vpp;       /* no video processing at all */
     bool no_derive;    /* vaDeriveImage is refused */
     bool paced;        /* keeps to the rate: what does not fit comes with later frames */
@@ -158,7 +159,7 @@ VAStatus image_copy(struct driver *, VASurfaceID, VAImageID, const VARectangle *
 
 /* vpp.c */
 bool vpp_takes(const struct driver *, uint32_t fourcc);
-VAStatus vpp_run(struct driver *, const VAProcPipelineParameterBuffer *, struct surface *target);
+VAStatus vpp_run(struct driver *, const VAProcPipelineParameterBuffer *, unsigned count, struct surface *target);
 
 /* bits.c */
 struct bits {

@@ -23,7 +23,7 @@ pub use coded::Buffer;
 pub use context::{Config, Context, ConversionBuffer};
 use library::Library;
 pub use library::{Missing, check};
-pub use memory::{Image, ImageLayout};
+pub use memory::{Image, ImageLayout, Pixels};
 pub use surface::Surface;
 
 /// More than any driver has; what a driver says is not allocated unseen.

@@ -27,9 +27,10 @@ fn stage() -> &'static Stage {
         let output = Command::new(&build).stderr(Stdio::inherit()).output().expect("build starts");
         assert!(output.status.success(), "{} failed", build.display());
         let drivers = String::from_utf8(output.stdout).expect("a path").trim().into();
-        // By way of a shell that waits for us: a server that nobody ends would stay for ever.
+        // By way of a shell that waits for us: a server that nobody ends would stay for ever. It does
+        // not start over when its last client leaves: the next one would be refused meanwhile.
         let watch = format!(
-            "Xvfb -displayfd 3 -screen 0 64x64x24 -nolisten tcp 3>&1 >/dev/null 2>&1 & \
+            "Xvfb -displayfd 3 -screen 0 64x64x24 -nolisten tcp -noreset 3>&1 >/dev/null 2>&1 & \
              while kill -0 {} 2>/dev/null; do sleep 0.5; done; kill $!",
             std::process::id()
         );

@@ -1,8 +1,8 @@
 //! Scanouts into surfaces: a dma-buf is imported, and the driver's video processing makes NV12 of it.
 //!
-//! In: a dma-buf and how pixels lie in it, as the kernel told. Out: a surface to encode. It believes
-//! no layout that does not fit the buffer, and keeps the last few imports, for compositors flip
-//! between the same buffers.
+//! In: a dma-buf and how pixels lie in it, as the kernel told, and the cursor that lies above it. Out:
+//! a surface to encode. It believes no layout that does not fit the buffer, and keeps the last few
+//! imports, for compositors flip between the same buffers.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use super::message::Layout;
 use crate::sys::va::abi;
-use crate::sys::va::{Config, Context, Display, Failure, Surface};
+use crate::sys::va::{Config, Context, Display, Failure, Image, ImageLayout, Pixels, Surface};
 
 /// Buffers that a compositor flips between; imported once each.
 const IMPORTS: usize = 5;
@@ -21,6 +21,18 @@ pub struct Converter {
     context: Context,
     target: Surface,
     imports: VecDeque<Import>,
+    blends: bool,
+    overlay: Option<Overlay>,
+}
+
+/// A picture with premultiplied alpha, to lie above a scanout.
+#[derive(Debug)]
+struct Overlay {
+    /// Dropped before the surface that it may be derived from.
+    image: Image,
+    derived: bool,
+    surface: Surface,
+    size: (u32, u32),
 }
 
 #[derive(Debug)]
@@ -38,9 +50,35 @@ impl Converter {
     /// The driver has no video processing.
     pub fn open(display: &Rc<Display>, size: (u32, u32)) -> Result<Self, Failure> {
         let config = Config::new(display, abi::PROFILE_NONE, abi::ENTRYPOINT_VIDEO_PROC, &[])?;
-        let target = Surface::new(display, size)?;
+        let target = Surface::new(display, Pixels::Nv12, size)?;
         let context = Context::new(config, size, &[&target])?;
-        Ok(Self { context, target, imports: VecDeque::new() })
+        let blends = context.blends();
+        Ok(Self { context, target, imports: VecDeque::new(), blends, overlay: None })
+    }
+
+    /// Whether the driver lays pictures above one another.
+    pub fn blends(&self) -> bool {
+        self.blends
+    }
+
+    /// Brings the picture that lies above scanouts up to date: `fill` is given the bytes and where
+    /// pixels lie.
+    ///
+    /// # Errors
+    ///
+    /// The driver's.
+    pub fn overlay(
+        &mut self,
+        display: &Rc<Display>,
+        size: (u32, u32),
+        fill: impl FnOnce(&mut [u8], ImageLayout),
+    ) -> Result<(), Failure> {
+        let overlay = match &mut self.overlay {
+            Some(overlay) if overlay.size.0 >= size.0 && overlay.size.1 >= size.1 => overlay,
+            other => other.insert(Overlay::new(display, size)?),
+        };
+        overlay.image.write(fill)?;
+        if overlay.derived { Ok(()) } else { overlay.image.put(&overlay.surface) }
     }
 
     /// Where converted pictures are.
@@ -48,7 +86,7 @@ impl Converter {
         &self.target
     }
 
-    /// Converts the picture in a dma-buf.
+    /// Converts the picture in a dma-buf, with the overlay in `above` of the picture, if any.
     ///
     /// # Errors
     ///
@@ -59,6 +97,7 @@ impl Converter {
         fd: BorrowedFd<'_>,
         layout: Layout,
         size: (u32, u32),
+        above: Option<[u32; 4]>,
     ) -> Result<(), Failure> {
         let fits = |start: u32, length: u32, whole: u32| {
             start.checked_add(length).is_some_and(|end| end <= whole && whole <= 16_384)
@@ -80,17 +119,43 @@ impl Converter {
                 self.imports.len() - 1
             }
         };
-        let part = abi::Rectangle {
-            x: start.0 as i16,
-            y: start.1 as i16,
-            width: size.0 as u16,
-            height: size.1 as u16,
-        };
         let source = &self.imports[index].surface;
-        let pipeline = self.context.conversion(source, &part)?;
-        self.context.render(&self.target, &pipeline.buffer)?;
+        let part = rectangle(start, size);
+        let mut layers = vec![self.context.conversion(source, &part, (0, 0), false)?];
+        if let Some([x, y, width, height]) = above {
+            let missing = || Failure::Lie("there is nothing to lay above the scanout".into());
+            let overlay = self.overlay.as_ref().ok_or_else(missing)?;
+            let inside = fits(x, width, size.0)
+                && fits(y, height, size.1)
+                && fits(0, width, overlay.size.0)
+                && fits(0, height, overlay.size.1);
+            if !inside {
+                return Err(Failure::Lie(format!("{above:?} is not inside of {size:?}")));
+            }
+            let part = rectangle((0, 0), (width, height));
+            let at = (x as i16, y as i16);
+            layers.push(self.context.conversion(&overlay.surface, &part, at, true)?);
+        }
+        self.context.convert(&self.target, &layers)?;
         self.target.sync()
     }
+}
+
+impl Overlay {
+    fn new(display: &Rc<Display>, size: (u32, u32)) -> Result<Self, Failure> {
+        // Cursors differ by a row or column, as they lie at odd or even places: room for both.
+        let size = (size.0.next_multiple_of(16), size.1.next_multiple_of(16));
+        let surface = Surface::new(display, Pixels::Bgra, size)?;
+        let (image, derived) = match Image::derive(&surface, Pixels::Bgra, size) {
+            Ok(image) => (image, true),
+            Err(_) => (Image::create(display, Pixels::Bgra, size)?, false),
+        };
+        Ok(Self { image, derived, surface, size })
+    }
+}
+
+fn rectangle((x, y): (u32, u32), (width, height): (u32, u32)) -> abi::Rectangle {
+    abi::Rectangle { x: x as i16, y: y as i16, width: width as u16, height: height as u16 }
 }
 
 fn import(

@@ -12,7 +12,9 @@ use super::message::{self, Layout, Opened};
 use super::parameters::{Parameters, Rate, Rates};
 use super::profile::{choose, entrypoint_name};
 use crate::sys::va::abi::{self, ConfigAttrib};
-use crate::sys::va::{Buffer, Config, Context, Display, Failure, Image, ImageLayout, Surface};
+use crate::sys::va::{
+    Buffer, Config, Context, Display, Failure, Image, ImageLayout, Pixels, Surface,
+};
 
 /// How a picture in memory becomes a surface.
 #[derive(Debug)]
@@ -86,14 +88,19 @@ impl Session {
             attributes.push(attribute(abi::ATTRIB_ENC_PACKED_HEADERS, packed));
         }
         let config = Config::new(display, profile.va(), entrypoint, &attributes)?;
-        let input = Surface::new(display, size)?;
-        let reconstructed = [Surface::new(display, size)?, Surface::new(display, size)?];
+        let input = Surface::new(display, Pixels::Nv12, size)?;
+        let reconstructed = [
+            Surface::new(display, Pixels::Nv12, size)?,
+            Surface::new(display, Pixels::Nv12, size)?,
+        ];
         let all = [&input, &reconstructed[0], &reconstructed[1]];
         let context = Context::new(config, size, &all)?;
         let coded = context.coded(message::output_room(size))?;
-        let (upload, path) = match Image::derive(&input, size) {
+        let (upload, path) = match Image::derive(&input, Pixels::Nv12, size) {
             Ok(image) => (Upload::Derived(image), "upload (derived image)"),
-            Err(_) => (Upload::Copied(Image::create(display, size)?), "upload (image)"),
+            Err(_) => {
+                (Upload::Copied(Image::create(display, Pixels::Nv12, size)?), "upload (image)")
+            }
         };
         let converter = Converter::open(display, size).ok();
         let macroblocks = size.0.div_ceil(16) * size.1.div_ceil(16);
@@ -116,6 +123,7 @@ impl Session {
             .into(),
             packed: if names.is_empty() { "none".into() } else { names.join(", ") },
             converts: converter.is_some(),
+            blends: converter.as_ref().is_some_and(Converter::blends),
         };
         Ok(Self {
             stream: Stream { size, profile, level },
@@ -163,7 +171,7 @@ impl Session {
         }
     }
 
-    /// Converts the picture in a dma-buf.
+    /// Converts the picture in a dma-buf, with the overlay in `above` of the picture, if any.
     ///
     /// # Errors
     ///
@@ -173,10 +181,29 @@ impl Session {
         display: &Rc<Display>,
         fd: BorrowedFd<'_>,
         layout: Layout,
+        above: Option<[u32; 4]>,
     ) -> Result<(), Failure> {
         let size = self.stream.size;
+        self.converter()?.convert(display, fd, layout, size, above)
+    }
+
+    /// Brings the overlay up to date: `fill` is given the bytes and where pixels lie.
+    ///
+    /// # Errors
+    ///
+    /// The driver's; memory may still work.
+    pub fn overlay(
+        &mut self,
+        display: &Rc<Display>,
+        size: (u32, u32),
+        fill: impl FnOnce(&mut [u8], ImageLayout),
+    ) -> Result<(), Failure> {
+        self.converter()?.overlay(display, size, fill)
+    }
+
+    fn converter(&mut self) -> Result<&mut Converter, Failure> {
         let refused = || Failure::Lie("the driver has no video processing".into());
-        self.converter.as_mut().ok_or_else(refused)?.convert(display, fd, layout, size)
+        self.converter.as_mut().ok_or_else(refused)
     }
 
     /// Encodes the picture that was uploaded, or converted if `converted`, to `out`.

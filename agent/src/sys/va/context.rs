@@ -98,9 +98,21 @@ impl Context {
     ///
     /// The driver's; the picture is lost.
     pub fn render(&self, target: &Surface, buffers: &[Buffer]) -> Result<(), Failure> {
+        self.render_all(target, buffers.iter().map(Buffer::id).collect())
+    }
+
+    /// The same with what video processing shall do, the lowest first.
+    ///
+    /// # Errors
+    ///
+    /// The driver's; the picture is lost.
+    pub fn convert(&self, target: &Surface, layers: &[ConversionBuffer]) -> Result<(), Failure> {
+        self.render_all(target, layers.iter().map(|layer| layer.buffer.id()).collect())
+    }
+
+    fn render_all(&self, target: &Surface, mut ids: Vec<Id>) -> Result<(), Failure> {
         let display = &self.config.display;
         let (library, handle) = (&display.library, display.handle);
-        let mut ids: Vec<Id> = buffers.iter().map(Buffer::id).collect();
         // SAFETY: context, surface and buffers are alive, the list is as long as told.
         unsafe {
             display.check("vaBeginPicture", (library.begin_picture)(handle, self.id, target.id))?;
@@ -140,7 +152,20 @@ impl Context {
         Buffer::new(self, abi::BUFFER_CODED, size, ptr::null())
     }
 
-    /// What video processing shall do: all of `source` into all of a surface of the same size.
+    /// Whether video processing can lay RGB with premultiplied alpha above its input.
+    pub fn blends(&self) -> bool {
+        let (display, none) = (&self.config.display, ptr::null_mut());
+        // SAFETY: every field of this plain C structure may be zero.
+        let mut caps: abi::PipelineCaps = unsafe { std::mem::zeroed() };
+        // SAFETY: the context is alive; there are no filters; one structure is written.
+        let status = unsafe {
+            (display.library.pipeline_caps)(display.handle, self.id, none, 0, &raw mut caps)
+        };
+        status == 0 && caps.blend_flags & abi::BLEND_PREMULTIPLIED != 0
+    }
+
+    /// What video processing shall do: a part of `source`, to `at` of a surface, in the same size;
+    /// `above` what is there already, or instead of it.
     ///
     /// # Errors
     ///
@@ -149,9 +174,13 @@ impl Context {
         &self,
         source: &Surface,
         part: &Rectangle,
+        at: (i16, i16),
+        above: bool,
     ) -> Result<ConversionBuffer, Failure> {
+        let blend =
+            Box::new(abi::Blend { flags: abi::BLEND_PREMULTIPLIED, ..abi::Blend::default() });
         let region = Box::new(*part);
-        let output = Box::new(Rectangle { x: 0, y: 0, ..*part });
+        let output = Box::new(Rectangle { x: at.0, y: at.1, ..*part });
         let color = |range, matrix| abi::ColorProperties {
             color_range: range,
             matrix_coefficients: matrix,
@@ -163,12 +192,15 @@ impl Context {
         pipeline.surface_region = &raw const *region;
         pipeline.output_region = &raw const *output;
         pipeline.output_background_color = 0xff00_0000;
+        if above {
+            pipeline.blend_state = (&raw const *blend).cast();
+        }
         pipeline.surface_color_standard = abi::COLOR_SRGB;
         pipeline.output_color_standard = abi::COLOR_BT709;
         pipeline.input_color_properties = color(abi::RANGE_FULL, 0);
         pipeline.output_color_properties = color(abi::RANGE_REDUCED, 1);
         let buffer = self.buffer(abi::BUFFER_PIPELINE, &pipeline)?;
-        Ok(ConversionBuffer { buffer: [buffer], _regions: [region, output] })
+        Ok(ConversionBuffer { buffer, _regions: [region, output], _blend: blend })
     }
 }
 
@@ -180,10 +212,10 @@ impl Drop for Context {
     }
 }
 
-/// A pipeline buffer and the rectangles that it points to.
+/// A pipeline buffer and what it points to.
 #[derive(Debug)]
 pub struct ConversionBuffer {
-    /// For [`Context::render`].
-    pub buffer: [Buffer; 1],
+    buffer: Buffer,
     _regions: [Box<Rectangle>; 2],
+    _blend: Box<abi::Blend>,
 }

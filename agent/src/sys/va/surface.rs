@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::abi::{self, Id, PrimeSurface, SurfaceAttrib};
-use super::{Display, Failure};
+use super::{Display, Failure, Pixels};
 
 /// A picture that the driver can work on.
 #[derive(Debug)]
@@ -14,22 +14,30 @@ pub struct Surface {
 }
 
 impl Surface {
-    /// A surface in the driver's own memory, NV12.
+    /// A surface in the driver's own memory.
     ///
     /// # Errors
     ///
     /// The driver's.
-    pub fn new(display: &Rc<Display>, (width, height): (u32, u32)) -> Result<Self, Failure> {
+    pub fn new(
+        display: &Rc<Display>,
+        pixels: Pixels,
+        (width, height): (u32, u32),
+    ) -> Result<Self, Failure> {
+        let (format, fourcc) = match pixels {
+            Pixels::Nv12 => (abi::RT_FORMAT_YUV420, abi::FOURCC_NV12),
+            Pixels::Bgra => (abi::RT_FORMAT_RGB32, abi::FOURCC_BGRA),
+        };
         let fourcc = abi::GenericValue {
             kind: abi::VALUE_INTEGER,
-            value: abi::GenericUnion { i: abi::FOURCC_NV12 as i32 },
+            value: abi::GenericUnion { i: fourcc as i32 },
         };
         let mut list = [SurfaceAttrib {
             kind: abi::SURFACE_PIXEL_FORMAT,
             flags: abi::SETTABLE,
             value: fourcc,
         }];
-        Self::create(display, abi::RT_FORMAT_YUV420, (width, height), &mut list)
+        Self::create(display, format, (width, height), &mut list)
     }
 
     /// A surface over a dma-buf of somebody else; the driver duplicates its descriptors.

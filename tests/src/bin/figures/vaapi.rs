@@ -15,7 +15,7 @@ use transom_tests::{Guest, Relay, Test, Testcard, Uml, Viewer, release_dir};
 use crate::idle::NO_IDRS;
 use crate::moving::{Baseline, Span, flips_of_last};
 use crate::stream::Stream;
-use crate::{ROUNDS, SETTLE, cpu, peer};
+use crate::{ROUNDS, SETTLE, cpu};
 
 /// Between two looks at a counter: there are six ways in each round.
 const INTERVAL: Duration = Duration::from_secs(6);
