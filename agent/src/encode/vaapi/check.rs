@@ -83,6 +83,8 @@ pub fn access_unit(bytes: &[u8], idr: bool) -> Result<Option<Announced>, Wrong> 
             return Err(Wrong::Syntax);
         }
         match header & 0x1f {
+            // They come first: nobody looks for them behind the bulk of a frame.
+            7 | 8 if slices > 0 => return Err(Wrong::Syntax),
             7 => {
                 let sps = sps(unit).ok_or(Wrong::Sps)?;
                 // Which of two counts is nothing to guess at.
@@ -375,6 +377,8 @@ mod tests {
         let twice = |again: &[u8]| access_unit(&[&one[..], again, &slice[..]].concat(), true);
         assert!(twice(&one).is_ok(), "the same again is no harm");
         assert_eq!(twice(&other), Err(Wrong::Ambiguous));
+        let late = [&one[..], &slice[..], &one[..]].concat();
+        assert_eq!(access_unit(&late, true), Err(Wrong::Syntax));
     }
 
     proptest! {
