@@ -63,6 +63,15 @@ pub struct Frame<'a> {
     pub damage: &'a Damage,
 }
 
+/// The buffers that show a [`Frame`], for encoders that read them themselves.
+#[derive(Debug, Clone, Copy)]
+pub struct Planes<'a> {
+    /// The screen.
+    pub primary: &'a Dmabuf,
+    /// What lies above it.
+    pub cursor: Option<&'a Cursor>,
+}
+
 /// A screen being watched.
 struct Watched {
     screen: Screen,
@@ -111,11 +120,10 @@ impl Capture {
             .then_some(Frame { picture, damage: &self.damage })
     }
 
-    /// The buffer that shows what [`Capture::frame`] shows, for encoders that read it themselves;
-    /// `None` while a cursor lies above it.
-    pub fn dmabuf(&self) -> Option<&Dmabuf> {
+    /// The buffers that show what [`Capture::frame`] shows.
+    pub fn planes(&self) -> Option<Planes<'_>> {
         let watched = self.watched.as_ref()?;
-        watched.dmabuf.as_ref().filter(|_| watched.cursor.is_none())
+        Some(Planes { primary: watched.dmabuf.as_ref()?, cursor: watched.cursor.as_ref() })
     }
 
     /// How long to wait before the next [`Capture::look`].

@@ -14,8 +14,7 @@ use std::str::FromStr;
 
 use transom_protocol::message::{BitRate, GuestTime};
 
-use crate::capture::Frame;
-use crate::capture::buffers::Dmabuf;
+use crate::capture::{Frame, Planes};
 pub use choose::look_again;
 use choose::{Auto, EncoderState};
 use screen::Screen;
@@ -177,10 +176,10 @@ impl Encoder {
     pub fn encode_scanout(
         &mut self,
         request: Request<'_>,
-        scanout: Option<&Dmabuf>,
+        planes: Option<Planes<'_>>,
     ) -> Result<AccessUnit, EncodeError> {
         match self {
-            Self::Auto(encoder) => encoder.encode(request, scanout),
+            Self::Auto(encoder) => encoder.encode(request, planes),
             Self::Screen(_) | Self::Software(_) => self.encode(request),
         }
     }

@@ -13,7 +13,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use transom_agent::capture::Capture;
 use transom_agent::diag::{self, Context as Diagnostics};
-use transom_agent::encode::vaapi::{self, session::Rate};
+use transom_agent::encode::vaapi::{self, Rate};
 use transom_agent::encode::{Choice, Tuning};
 use transom_agent::hub::Hub;
 use transom_agent::input::devices::Desk;

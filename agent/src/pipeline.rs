@@ -172,7 +172,7 @@ impl Live {
             }
         };
         encoder.tune(orders.tuning)?;
-        let unit = encoder.encode_scanout(Request { frame, idr, time: seen }, capture.dmabuf())?;
+        let unit = encoder.encode_scanout(Request { frame, idr, time: seen }, capture.planes())?;
         if let Some(state) = encoder.take_news() {
             hub.publish_encoder(state);
         }

@@ -9,14 +9,17 @@ use std::time::{Duration, Instant};
 
 use crate::damage::{Damage, Rect};
 use crate::encode::vaapi::candidates::{self, Candidate};
-use crate::encode::vaapi::session::Rate;
-use crate::encode::vaapi::{Opened, Progress, Remote, VaapiError, check};
+use crate::encode::vaapi::{Opened, Progress, Rate, Remote, VaapiError, check};
 use crate::mirror::{Mirror, PixelFormat};
 use crate::picture::Picture;
 use crate::sys::va;
 
 /// Loading a driver may take this long.
 const PATIENCE: Duration = Duration::from_secs(12);
+/// Frames from one IDR to the next: as if viewers joined.
+const IDRS: u32 = 300;
+/// Caches are warm after so many frames: what is held from here on is not to grow.
+const WARM: u32 = 1000;
 
 /// What to try.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +32,14 @@ pub struct Plan {
     pub rate: Rate,
 }
 
+/// What the driver's process holds after so many frames.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    frames: u32,
+    resident_kib: u64,
+    files: usize,
+}
+
 /// What came of a candidate.
 #[derive(Debug)]
 struct Tried {
@@ -39,6 +50,8 @@ struct Tried {
     times: Vec<u64>,
     bytes: usize,
     open_ms: u64,
+    /// When warm, and at the end.
+    held: Vec<Held>,
     error: Option<VaapiError>,
 }
 
@@ -78,6 +91,7 @@ fn attempt(candidate: &Candidate, plan: Plan) -> Tried {
         times: Vec::new(),
         bytes: 0,
         open_ms: 0,
+        held: Vec::new(),
         error: None,
     };
     if let Err(error) = stream(candidate, plan, &mut tried) {
@@ -104,15 +118,30 @@ fn stream(candidate: &Candidate, plan: Plan, tried: &mut Tried) -> Result<(), Va
         let mut damage = Damage::default();
         mirror.update(&pixels, plan.size.0 as usize * 4, &mut damage);
         picture.update(&mirror, &damage, None);
-        let (idr, begun) = (number == 0, Instant::now());
+        let (idr, begun) = (number % IDRS == 0, Instant::now());
         let (bytes, _) = remote.encode(&picture, damage.rects(), idr, plan.rate)?;
         tried.times.push(begun.elapsed().as_micros() as u64);
         tried.bytes += bytes.len();
         if let Some(announced) = check::access_unit(&bytes, idr)? {
             tried.announced = Some(announced);
         }
+        let done = number + 1;
+        if done == WARM.min(plan.frames / 2) || done == plan.frames {
+            tried.held.extend(remote.pid().and_then(|pid| Held::by(pid, done)));
+        }
     }
     Ok(())
+}
+
+impl Held {
+    /// `None` if the process has just ended.
+    fn by(pid: u32, frames: u32) -> Option<Self> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let resident_kib = resident.split_whitespace().next()?.parse().ok()?;
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
+        Some(Self { frames, resident_kib, files })
+    }
 }
 
 /// A square that wanders over a gradient.
@@ -172,7 +201,8 @@ impl Report {
                 let _ = writeln!(out, "  rate control  {}", opened.rate_control);
                 let _ = writeln!(out, "  input         {}", opened.path);
                 let conversion = if opened.converts { "yes" } else { "no" };
-                let _ = writeln!(out, "  conversion    {conversion}");
+                let blending = if opened.blends { "yes" } else { "no" };
+                let _ = writeln!(out, "  conversion    {conversion}, of cursors {blending}");
                 let _ = writeln!(out, "  our headers   {}", opened.packed);
                 let _ = writeln!(out, "  opened in     {} ms", tried.open_ms);
             }
@@ -195,6 +225,13 @@ impl Report {
                     out,
                     "  a frame       {p50:.1} ms (p95 {p95:.1}), {} bytes",
                     tried.bytes / tried.times.len()
+                );
+            }
+            for held in &tried.held {
+                let Held { frames, resident_kib, files } = held;
+                let _ = writeln!(
+                    out,
+                    "  its process   {resident_kib} KiB, {files} open files after {frames} frames"
                 );
             }
         }
@@ -239,8 +276,8 @@ impl Report {
                 }
                 let _ = write!(
                     out,
-                    ",\"conversion\":{},\"open_ms\":{}",
-                    opened.converts, tried.open_ms
+                    ",\"conversion\":{},\"blending\":{},\"open_ms\":{}",
+                    opened.converts, opened.blends, tried.open_ms
                 );
             }
             if let Some(sps) = &tried.announced {
@@ -248,11 +285,19 @@ impl Report {
             }
             let _ = write!(
                 out,
-                ",\"frame_us\":{{\"p50\":{},\"p95\":{}}},\"bytes\":{}}}",
+                ",\"frame_us\":{{\"p50\":{},\"p95\":{}}},\"bytes\":{},\"process\":[",
                 tried.percentile(50),
                 tried.percentile(95),
                 tried.bytes
             );
+            for (index, Held { frames, resident_kib, files }) in tried.held.iter().enumerate() {
+                let comma = if index > 0 { "," } else { "" };
+                let _ = write!(
+                    out,
+                    "{comma}{{\"frames\":{frames},\"resident_kib\":{resident_kib},\"files\":{files}}}"
+                );
+            }
+            out.push_str("]}");
         }
         out.push_str("],\"rejected\":[");
         for (index, (name, reason)) in self.rejected.iter().enumerate() {

@@ -55,6 +55,8 @@ fn claims() -> String {
         Rectangle = "VARectangle";
         ColorProperties = "VAProcColorProperties";
         Pipeline = "VAProcPipelineParameterBuffer";
+        PipelineCaps = "VAProcPipelineCaps";
+        Blend = "VABlendState";
     }
     offsets!(out, Image = "VAImage": format = "format", buf = "buf", width = "width",
         data_size = "data_size", num_planes = "num_planes", pitches = "pitches", offsets = "offsets");
@@ -87,6 +89,9 @@ fn claims() -> String {
         output_color_standard = "output_color_standard", filters = "filters",
         blend_state = "blend_state", input_color_properties = "input_color_properties",
         output_color_properties = "output_color_properties", output_hdr_metadata = "output_hdr_metadata");
+    offsets!(out, PipelineCaps = "VAProcPipelineCaps": blend_flags = "blend_flags",
+        output_pixel_format = "output_pixel_format", output_sizes = "max_output_width",
+        reserved = "va_reserved");
     offsets!(out, ColorProperties = "VAProcColorProperties": color_range = "color_range",
         matrix_coefficients = "matrix_coefficients");
     constants! { out,
@@ -105,6 +110,8 @@ fn claims() -> String {
         ATTRIB_MAX_PICTURE_HEIGHT => "VAConfigAttribMaxPictureHeight",
         ATTRIB_ENC_INTRA_REFRESH => "VAConfigAttribEncIntraRefresh",
         ATTRIB_ENC_ROI => "VAConfigAttribEncROI",
+        BLEND_PREMULTIPLIED => "VA_BLEND_PREMULTIPLIED_ALPHA",
+        ATTRIB_MAX_FRAME_SIZE => "VAConfigAttribMaxFrameSize",
         RC_CBR => "VA_RC_CBR", RC_VBR => "VA_RC_VBR", RC_CQP => "VA_RC_CQP",
         PACKED_SEQUENCE => "VA_ENC_PACKED_HEADER_SEQUENCE",
         PACKED_PICTURE => "VA_ENC_PACKED_HEADER_PICTURE",

@@ -8,11 +8,15 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use transom_agent::capture::Planes;
+use transom_agent::capture::buffers::Dmabuf;
+use transom_agent::capture::cursor::Cursor;
 use transom_agent::damage::{Damage, Rect};
 use transom_agent::encode::vaapi::check;
-use transom_agent::encode::vaapi::{Opened, Progress, Remote, VaapiError};
+use transom_agent::encode::vaapi::{Opened, Progress, Rate, Remote, VaapiError};
 use transom_agent::mirror::{Mirror, PixelFormat};
 use transom_agent::picture::Picture;
+use transom_agent::sys::shared::Shared;
 
 mod stage;
 
@@ -76,7 +80,9 @@ fn decode(stream: &[u8]) -> Vec<u8> {
     let output = Command::new("ffmpeg")
         .args(["-v", "error", "-f", "h264", "-i"])
         .arg(&file)
-        .args(["-fps_mode", "passthrough", "-pix_fmt", "yuv420p", "-f", "rawvideo", "-"])
+        // Pictures of another size stay as they are.
+        .args(["-fps_mode", "passthrough", "-autoscale", "0"])
+        .args(["-pix_fmt", "yuv420p", "-f", "rawvideo", "-"])
         .output()
         .expect("ffmpeg starts: `tools/setup test` installs it");
     std::fs::remove_file(file).expect("just made");
@@ -87,6 +93,20 @@ fn decode(stream: &[u8]) -> Vec<u8> {
 
 /// Encodes, decodes, compares; yields what the SPS announced.
 fn stream(mode: &str, size: (u32, u32)) -> (Opened, check::Announced) {
+    let coded = encode(mode, size);
+    assert!(decode(&coded.stream) == coded.expected, "{mode} {size:?}: decoded pictures differ");
+    (coded.opened, coded.announced)
+}
+
+/// A stream, and what shall be seen of it.
+struct Coded {
+    opened: Opened,
+    announced: check::Announced,
+    stream: Vec<u8>,
+    expected: Vec<u8>,
+}
+
+fn encode(mode: &str, size: (u32, u32)) -> Coded {
     let (mut remote, opened) = open(mode, size).expect("opens");
     let mut screen = Screen::new(size);
     let (mut announced, mut stream, mut expected) = (None, Vec::new(), Vec::new());
@@ -102,8 +122,8 @@ fn stream(mode: &str, size: (u32, u32)) -> (Opened, check::Announced) {
         stream.extend(bytes);
         expected.extend(screen.picture.planes().concat());
     }
-    assert!(decode(&stream) == expected, "{mode} {size:?}: decoded pictures differ");
-    (opened, announced.expect("an IDR has an SPS"))
+    let announced = announced.expect("an IDR has an SPS");
+    Coded { opened, announced, stream, expected }
 }
 
 #[test]
@@ -116,6 +136,261 @@ fn what_decodes_equals_what_went_in_at_every_size() {
         assert_eq!((announced.profile_idc, announced.constraints), (66, 0xc0));
         assert_eq!(announced.reorder, Some(0), "decoders shall not wait");
     }
+}
+
+#[test]
+fn no_frame_is_larger_than_two_frames_worth_of_the_rate() {
+    let size = (640, 480);
+    let most = |rate: Rate| rate.bitrate as usize * 2 / usize::from(rate.fps) / 8;
+    // A quarter from the second frame on; a whole screen of noise is far more than either.
+    let less = Rate { bitrate: RATE.bitrate / 4, ..RATE };
+    // The first keeps an HRD, the second nothing but the largest frame.
+    for mode in ["paced", "capped", "radeonsi"] {
+        let (mut remote, _) = open(mode, size).expect("opens");
+        let mut screen = Screen::new(size);
+        for (number, rate) in (0..).zip([RATE, less]) {
+            screen.draw(number);
+            let coded = remote.encode(&screen.picture, screen.damage.rects(), true, rate);
+            let bytes = coded.expect("encodes").0.len();
+            if mode == "radeonsi" {
+                assert!(bytes > 4 * most(RATE), "{mode}: {bytes}");
+            } else {
+                // What it codes without samples, this driver does not count.
+                assert!(bytes <= most(rate) * 5 / 4, "{mode}: {bytes}");
+                assert!(bytes > most(rate) / 2, "{mode}: {bytes}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_mode_change_is_seen_at_once_and_whole() {
+    let [mut first, second, third] =
+        [(1366, 768), (800, 600), (1366, 768)].map(|size| encode("radeonsi", size));
+    for next in [second, third] {
+        first.stream.extend(next.stream);
+        first.expected.extend(next.expected);
+    }
+    assert!(decode(&first.stream) == first.expected);
+}
+
+/// What the driver's video processing makes of a screen, as I420: BT.709, limited range, 16 bits of
+/// fraction; chroma is the mean of four.
+fn converted(pixels: &[u8], (width, height): (usize, usize)) -> Vec<u8> {
+    let pixel = |x: usize, y: usize| {
+        let at = (y * width + x) * 4;
+        [pixels[at + 2], pixels[at + 1], pixels[at]].map(i32::from)
+    };
+    let mix = |rgb: [i32; 3], by: [i32; 3], offset: i32| {
+        let sum: i32 = rgb.iter().zip(by).map(|(c, by)| c * by).sum();
+        ((sum + (offset << 16) + 32_768) >> 16) as u8
+    };
+    let mut out = Vec::with_capacity(width * height * 3 / 2);
+    for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+        out.push(mix(pixel(x, y), [11_966, 40_254, 4064], 16));
+    }
+    for by in [[-6596, -22_189, 28_785], [28_785, -26_145, -2640]] {
+        for (y, x) in (0..height / 2).flat_map(|y| (0..width / 2).map(move |x| (y * 2, x * 2))) {
+            let four = [pixel(x, y), pixel(x + 1, y), pixel(x, y + 1), pixel(x + 1, y + 1)];
+            let mean = [0, 1, 2].map(|c| (four.iter().map(|p| p[c]).sum::<i32>() + 2) / 4);
+            out.push(mix(mean, by, 128));
+        }
+    }
+    out
+}
+
+fn bare(primary: &Dmabuf) -> Planes<'_> {
+    Planes { primary, cursor: None }
+}
+
+#[test]
+fn cursors_are_blended_wherever_they_lie() {
+    let size = (322, 242);
+    let (mut remote, opened) = open("radeonsi", size).expect("opens");
+    assert!(opened.blends);
+    let memory = Shared::new(322 * 242 * 4).expect("a memfd");
+    let mut screen = Screen::new(size);
+    let image = |edge: u32, seed: u32| -> Vec<u8> {
+        // Premultiplied: no colour above its alpha.
+        let pixel = |i: u32| {
+            let alpha = (i * 7 + seed) % 256;
+            [i * 3, i * 5, i * 11, 255].map(|c| (c % 256 * alpha / 255) as u8)
+        };
+        (0..edge * edge).flat_map(pixel).collect()
+    };
+    let places = [(10, 20), (11, 21), (11, 21), (-31, -5), (300, 230), (-70, 0), (321, 241)];
+    let (mut stream, mut expected) = (Vec::new(), Vec::new());
+    for (number, (x, y)) in (0..).zip(places) {
+        screen.draw(number);
+        memory.write(0, &screen.pixels);
+        let primary = Dmabuf {
+            fd: memory.fd().try_clone_to_owned().expect("a descriptor"),
+            fourcc: u32::from_le_bytes(*b"XR24"),
+            modifier: 0,
+            size,
+            pitch: 322 * 4,
+            offset: 0,
+            start: (0, 0),
+        };
+        let edge = if number < 4 { 64 } else { 96 };
+        let pixels = image(edge, if number == 2 { 99 } else { 0 });
+        let cursor = Cursor { x, y, width: edge, height: edge, pixels };
+        let planes = Planes { primary: &primary, cursor: Some(&cursor) };
+        let rects = screen.damage.rects();
+        let (bytes, _) = remote
+            .encode_scanout(&screen.picture, rects, number == 0, RATE, Some(planes))
+            .expect("encodes");
+        stream.extend(bytes);
+        let mut shown = screen.pixels.clone();
+        let seen = cursor.area(size);
+        assert_eq!(remote.path().contains("cursor"), seen.is_some(), "{}", remote.path());
+        if let Some(area) = seen {
+            let row = |y: u32| ((area.y + y) * 322 + area.x) as usize * 4;
+            let width = area.width as usize * 4;
+            let mut patch: Vec<u8> =
+                (0..area.height).flat_map(|y| &shown[row(y)..][..width]).copied().collect();
+            cursor.blend(&mut patch, area);
+            for (y, line) in (0..).zip(patch.chunks(width)) {
+                shown[row(y)..][..width].copy_from_slice(line);
+            }
+        }
+        expected.extend(converted(&shown, (322, 242)));
+    }
+    assert!(decode(&stream) == expected);
+
+    // A driver that blends nothing is not asked to.
+    let (mut remote, opened) = open("no-blend", size).expect("opens");
+    assert!(opened.converts && !opened.blends);
+    let primary = Dmabuf {
+        fd: memory.fd().try_clone_to_owned().expect("a descriptor"),
+        fourcc: u32::from_le_bytes(*b"XR24"),
+        modifier: 0,
+        size,
+        pitch: 322 * 4,
+        offset: 0,
+        start: (0, 0),
+    };
+    let cursor = Cursor { x: 4, y: 4, width: 64, height: 64, pixels: image(64, 0) };
+    for (cursor, path) in [(Some(&cursor), "upload (derived image)"), (None, "dma-buf")] {
+        let planes = Planes { primary: &primary, cursor };
+        remote
+            .encode_scanout(&screen.picture, &[], path.starts_with('u'), RATE, Some(planes))
+            .expect("encodes");
+        assert_eq!(remote.path(), path);
+    }
+}
+
+#[test]
+fn what_is_imported_equals_the_scanout_converted() {
+    // A memfd stands in for a dma-buf, as far as a driver in software can tell. Rows are longer
+    // than the picture, and something lies in front of them.
+    let (size, pitch, offset) = ((1366, 768), 1408 * 4, 4096);
+    let (mut remote, opened) = open("radeonsi", size).expect("opens");
+    assert!(opened.converts);
+    let memory = Shared::new(offset + pitch * 768).expect("a memfd");
+    let mut screen = Screen::new(size);
+    let (mut stream, mut expected) = (Vec::new(), Vec::new());
+    for number in 0..6 {
+        screen.draw(number);
+        for (row, pixels) in screen.pixels.chunks(1366 * 4).enumerate() {
+            memory.write(offset + row * pitch, pixels);
+        }
+        let scanout = Dmabuf {
+            fd: memory.fd().try_clone_to_owned().expect("a descriptor"),
+            fourcc: u32::from_le_bytes(*b"XR24"),
+            modifier: 0,
+            size,
+            pitch: pitch as u32,
+            offset: offset as u32,
+            start: (0, 0),
+        };
+        // By turns, as when a cursor comes and goes: what the one way has shown, the other knows.
+        let (idr, scanout) = (number == 0, (number % 3 != 2).then_some(scanout));
+        let rects = screen.damage.rects();
+        let (bytes, _) = remote
+            .encode_scanout(&screen.picture, rects, idr, RATE, scanout.as_ref().map(bare))
+            .expect("encodes");
+        stream.extend(bytes);
+        if scanout.is_some() {
+            assert_eq!(remote.path(), "dma-buf");
+            expected.extend(converted(&screen.pixels, (1366, 768)));
+        } else {
+            assert_eq!(remote.path(), "upload (derived image)");
+            expected.extend(screen.picture.planes().concat());
+        }
+    }
+    assert!(decode(&stream) == expected);
+}
+
+#[test]
+fn a_dmabuf_that_makes_no_sense_is_copied_instead() {
+    let size = (320, 240);
+    let good = || Dmabuf {
+        fd: Shared::new(320 * 240 * 4).expect("a memfd").fd().try_clone_to_owned().expect("one"),
+        fourcc: u32::from_le_bytes(*b"XR24"),
+        modifier: 0,
+        size,
+        pitch: 320 * 4,
+        offset: 0,
+        start: (0, 0),
+    };
+    type Case = (&'static str, fn(&mut Dmabuf));
+    let cases: [Case; 9] = [
+        ("another format", |d| d.fourcc = u32::from_le_bytes(*b"NV12")),
+        ("a modifier that nobody knows", |d| d.modifier = 0x0100_0000_0000_0009),
+        ("rows that overlap", |d| d.pitch = 4),
+        ("rows without an end", |d| d.pitch = u32::MAX),
+        ("an offset behind the end", |d| d.offset = u32::MAX - 3),
+        ("a picture that is too small", |d| d.size = (64, 64)),
+        ("a picture that is larger than its memory", |d| d.size = (16_000, 16_000)),
+        ("a start outside", |d| d.start = (u32::MAX, 8)),
+        ("no buffer at all", |d| d.fd = std::fs::File::open("/dev/null").expect("open").into()),
+    ];
+    for (what, spoil) in cases {
+        let (mut remote, _) = open("radeonsi", size).expect("opens");
+        let mut screen = Screen::new(size);
+        screen.draw(0);
+        let mut scanout = good();
+        spoil(&mut scanout);
+        let rects = screen.damage.rects();
+        let (bytes, _) = remote
+            .encode_scanout(&screen.picture, rects, true, RATE, Some(bare(&scanout)))
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(remote.path(), "upload (derived image)", "{what}");
+        assert!(decode(&bytes) == screen.picture.planes().concat(), "{what}");
+    }
+}
+
+#[test]
+fn the_probe_reports_what_works_and_what_does_not() {
+    let probe = |mode: &str, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_transom-agent"));
+        command.args(["probe", "--encode", "--size", "320x240", "--frames", "20"]).args(arguments);
+        let output = command
+            .envs(stage::environment(mode))
+            .env("TRANSOM_VA_DISPLAY", "x11")
+            .output()
+            .expect("it starts");
+        (output.status.code(), String::from_utf8(output.stdout).expect("text"))
+    };
+    let (code, text) = probe("d3d12", &[]);
+    assert_eq!(code, Some(0), "{text}");
+    for words in [
+        "the X server's device: works",
+        "driver        Transom software driver for tests",
+        "profile       Main, EncSlice",
+        "rate control  CBR",
+        "our headers   none",
+        "announces     4d4033, 320x240, reordering not told",
+        "open files after 20 frames",
+    ] {
+        assert!(text.contains(words), "no '{words}' in\n{text}");
+    }
+    let (code, text) = probe("fail-after=5", &["--json"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("\"error\":\"vaEndPicture: ") && text.contains("EncSlice"), "{text}");
+    let (_, text) = probe("no-encode", &[]);
+    assert!(text.contains("FAILS after 0 frames: ") && text.contains("does not encode"), "{text}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub mod input;
 pub mod kernel;
 pub mod machines;
 pub mod reader;
+pub mod vaapi;
 pub mod web;
 
 use std::time::Instant;
@@ -40,8 +41,10 @@ use transom_relay::{
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All targets.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 17] = [
     ("encoder", encoder::encoder, encoder::seeds),
+    ("driver_coded", vaapi::coded, vaapi::coded_seeds),
+    ("driver_process", vaapi::helper, vaapi::helper_seeds),
     ("wire_guest", wire_guest, guest_seeds),
     ("wire_host", wire_host, host_seeds),
     ("diagnostics_host", diagnostics::from_host, diagnostics::host_seeds),

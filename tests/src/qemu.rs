@@ -1,6 +1,6 @@
 //! The whole machine: QEMU boots the shipped VHDX through its firmware.
 //!
-//! In: `dist/transom.vhdx`, which is not changed, and a display. Out: a [`Guest`] whose
+//! In: `dist/transom.vhdx` or another image, which is not changed, and a display. Out: a [`Guest`] whose
 //! first serial port is the kernel console and whose second is a root shell. KVM where it
 //! really boots this kernel, emulation where it does not. For boot, virtio-gpu, bochs and
 //! the kernel's own console; all else is faster in [`crate::Uml`].
@@ -68,6 +68,7 @@ pub struct Qemu {
     name: String,
     display: Display,
     disks: Vec<PathBuf>,
+    image: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +81,14 @@ impl Qemu {
     /// Two processors, 1 GB, virtio-gpu at 1280x720.
     pub fn new(test: &Test) -> Self {
         let display = Display::VirtioGpu { width: 1280, height: 720 };
-        Self { test: test.clone(), name: "guest".into(), display, disks: Vec::new() }
+        let image = project_dir().join("dist/transom.vhdx");
+        Self { test: test.clone(), name: "guest".into(), display, disks: Vec::new(), image }
+    }
+
+    /// Another image than the shipped one.
+    pub fn image(mut self, vhdx: &Path) -> Self {
+        self.image = vhdx.into();
+        self
     }
 
     /// The display to boot with.
@@ -105,7 +113,7 @@ impl Qemu {
 
     /// Boots, once more if it never comes up, and returns when its root shell answers.
     pub fn boot(self) -> Result<Guest> {
-        let image = image()?;
+        let image = self.checked_image()?;
         let verdict = Path::new("/dev/kvm").exists().then(KvmVerdict::read).transpose()?;
         let accelerator = match verdict {
             Some(KvmVerdict { works: None, file }) => {
@@ -128,7 +136,13 @@ impl Qemu {
 
     /// Boots the same machine again, after the old one is gone.
     pub(crate) fn boot_again(&self, accelerator: Accelerator) -> Result<Guest> {
-        self.boot_once(&image()?, accelerator)
+        self.boot_once(&self.checked_image()?, accelerator)
+    }
+
+    fn checked_image(&self) -> Result<PathBuf> {
+        let image = &self.image;
+        ensure!(image.exists(), "no image at {}: run `make image`", image.display());
+        Ok(image.clone())
     }
 
     fn boot_once(&self, image: &Path, accelerator: Accelerator) -> Result<Guest> {
@@ -222,12 +236,6 @@ impl Display {
             Self::Bochs { width, height } => format!("bochs-display,xres={width},yres={height}"),
         }
     }
-}
-
-fn image() -> Result<PathBuf> {
-    let image = project_dir().join("dist/transom.vhdx");
-    ensure!(image.exists(), "no image at {}: run `make image`", image.display());
-    Ok(image)
 }
 
 /// Whether KVM boots this kernel, found out once per boot of the host.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::guest::Guest;
 use crate::process::Process;
-use crate::run::{Test, project_dir};
+use crate::run::{Test, project_dir, release_dir};
 
 /// Runs a script of the project and takes the path that it prints last.
 fn path_from(script: &str) -> Result<PathBuf> {
@@ -44,9 +44,10 @@ pub struct Display {
 impl Display {
     /// Starts one.
     pub fn start(test: &Test) -> Result<Self> {
-        // It writes its number when it is ready.
+        // It writes its number when it is ready, and stays as it is when its last client leaves: the
+        // next one would be refused while it starts over.
         let told = test.dir().join("display");
-        let script = "exec Xvfb -displayfd 3 -screen 0 64x64x24 -nolisten tcp 3>\"$0\"";
+        let script = "exec Xvfb -displayfd 3 -screen 0 64x64x24 -nolisten tcp -noreset 3>\"$0\"";
         let mut command = Process::command("bash");
         command.args(["-c", script]).arg(&told).stdin(Stdio::null());
         let mut process = Process::spawn(test, "xvfb", &mut command)?;
@@ -96,27 +97,30 @@ pub fn equip(guest: &Guest, mode: &str) -> Result<()> {
     set_mode(guest, mode)
 }
 
-/// A disk with libva and the driver, for guests that mount no folder of this machine.
-pub fn disk(test: &Test) -> Result<PathBuf> {
+/// The shipped image with libva and the driver laid over it as a package would install them, and the
+/// agent's settings: what else is in it, the agent's unit above all, stays as it is.
+pub fn image(test: &Test, mode: &str) -> Result<PathBuf> {
     let (peer, driver) = (path_from("tests/peer/build")?, driver()?);
     let tree = test.dir().join("va");
-    std::fs::create_dir(&tree)?;
-    let libraries = peer.join("root/usr/lib/x86_64-linux-gnu");
+    let (lib, etc) = (tree.join("usr/lib/x86_64-linux-gnu"), tree.join("etc/transom"));
+    std::fs::create_dir_all(lib.join("dri"))?;
+    std::fs::create_dir_all(&etc)?;
     for name in ["libva.so.2", "libva-drm.so.2"] {
-        std::fs::copy(libraries.join(name), tree.join(name))?;
+        std::fs::copy(peer.join("root/usr/lib/x86_64-linux-gnu").join(name), lib.join(name))?;
     }
-    let driver_file = "transom_drv_video.so";
-    std::fs::copy(driver.join(driver_file), tree.join(driver_file))?;
-    let disk = test.dir().join("va.squashfs");
-    let output = Process::command("mksquashfs")
-        .env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()))
+    let name = "transom_drv_video.so";
+    std::fs::copy(driver.join(name), lib.join("dri").join(name))?;
+    let settings = format!("LIBVA_DRIVER_NAME=transom\nTRANSOM_VA_MODE={mode}\n");
+    std::fs::write(etc.join("agent"), settings)?;
+    let output = Command::new(project_dir().join("image/build"))
+        .args(["--output", "transom-va", "--overlay"])
         .arg(&tree)
-        .arg(&disk)
-        .args(["-quiet", "-no-progress", "-all-root"])
+        .arg("--agent")
+        .arg(release_dir().join("transom-agent"))
         .output()
-        .context("cannot run mksquashfs")?;
-    ensure!(output.status.success(), "mksquashfs: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(disk)
+        .context("cannot run image/build")?;
+    ensure!(output.status.success(), "image/build: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(project_dir().join("dist/transom-va.vhdx"))
 }
 
 /// Changes the driver's mode for what is started from here on.

@@ -94,6 +94,7 @@ static VAStatus get_attributes(VADriverContextP ctx, VAProfile profile, VAEntryp
                     VA_ENC_PACKED_HEADER_MISC | VA_ENC_PACKED_HEADER_RAW_DATA;
             break;
         case VAConfigAttribEncMaxRefFrames: value = 1; break;
+        case VAConfigAttribMaxFrameSize: value = 1; break;
         case VAConfigAttribEncMaxSlices: value = MAX_SLICES; break;
         case VAConfigAttribEncSliceStructure: value = VA_ENC_SLICE_STRUCTURE_ARBITRARY_MACROBLOCKS; break;
         default: break;
@@ -349,11 +350,16 @@ static VAStatus render_one(struct context *context, const struct buffer *buffer)
         memcpy(&job->pipelines[job->pipeline_count++], buffer->data, sizeof *job->pipelines);
         break;
     case VAEncMiscParameterBufferType: {
-        /* Of all rates the HRD alone: it says what a frame may take. */
+        /* Of all rates the HRD and the limit: they say what a frame may take. */
         VAEncMiscParameterHRD hrd;
+        VAEncMiscParameterBufferMaxFrameSize most;
         uint32_t type;
         NEED(uint32_t);
         memcpy(&type, buffer->data, sizeof type);
+        if (type == VAEncMiscParameterTypeMaxFrameSize && size >= sizeof type + sizeof most) {
+            memcpy(&most, buffer->data + sizeof type, sizeof most);
+            context->most_bits = most.max_frame_size;
+        }
         if (type != VAEncMiscParameterTypeHRD || size < sizeof type + sizeof hrd) break;
         memcpy(&hrd, buffer->data + sizeof type, sizeof hrd);
         context->frame_bits = hrd.buffer_size;
@@ -384,8 +390,7 @@ static VAStatus end_picture(VADriverContextP ctx, VAContextID id) {
     if (context->config.entrypoint == VAEntrypointVideoProc) {
         struct surface *target = LOOKUP(driver, surfaces, SURFACES, context->job.target);
         if (!target || !context->job.pipeline_count) status = VA_STATUS_ERROR_INVALID_PARAMETER;
-        for (unsigned i = 0; i < context->job.pipeline_count && status == VA_STATUS_SUCCESS; i++)
-            status = vpp_run(driver, &context->job.pipelines[i], target);
+        else status = vpp_run(driver, context->job.pipelines, context->job.pipeline_count, target);
     } else {
         status = encode_run(driver, context);
     }
@@ -436,8 +441,10 @@ static VAStatus query_filter_caps(VADriverContextP ctx, VAContextID id, VAProcFi
 static VAStatus query_pipeline_caps(VADriverContextP ctx, VAContextID id, VABufferID *filters, unsigned count, VAProcPipelineCaps *caps) {
     static VAProcColorStandardType in[] = {VAProcColorStandardNone, VAProcColorStandardSRGB, VAProcColorStandardBT709};
     static VAProcColorStandardType out[] = {VAProcColorStandardBT709};
-    (void)ctx, (void)id, (void)filters, (void)count;
-    *caps = (VAProcPipelineCaps){.input_color_standards = in, .num_input_color_standards = 3,
+    (void)id, (void)filters, (void)count;
+    ENTER;
+    *caps = (VAProcPipelineCaps){.blend_flags = driver->mode.no_blend ? 0 : VA_BLEND_PREMULTIPLIED_ALPHA,
+                                 .input_color_standards = in, .num_input_color_standards = 3,
                                  .output_color_standards = out, .num_output_color_standards = 1};
     return VA_STATUS_SUCCESS;
 }

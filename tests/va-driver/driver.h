@@ -31,10 +31,12 @@ struct mode {
     bool main_high;    /* no Constrained Baseline */
     bool no_import;    /* no dma-buf is taken */
     bool no_bgrx;      /* video processing takes no RGB */
+    bool no_blend;     /* ... and lays nothing over its input */
     bool no_vpp;       /* no video processing at all */
     bool no_derive;    /* vaDeriveImage is refused */
     bool paced;        /* keeps to the rate: what does not fit comes with later frames */
-    bool idle;         /* does no work at all for P pictures: all that is left is its client's */
+    bool capped;       /* keeps no HRD, but to the size that a frame may have at most */
+    bool idle;         /* does no work at all for P pictures and conversions: all that is left is its client's */
     bool no_encode;    /* decodes only, or so it says */
     bool lying_pitch;  /* derived images claim to be larger than their buffer */
     bool wrong_size;   /* its own SPS forgets the cropping */
@@ -115,7 +117,7 @@ struct context {
     bool has_sequence;
     struct job job;
     uint32_t own_frame_num, own_idr; /* for headers of the driver's own */
-    uint32_t frame_bits;  /* what the rate leaves for a frame; 0: not told */
+    uint32_t frame_bits, most_bits; /* what the rate leaves for a frame, and its limit; 0: not told */
     uint32_t turn;        /* the macroblock from which the next frame may spend them */
 };
 
@@ -157,7 +159,7 @@ VAStatus image_copy(struct driver *, VASurfaceID, VAImageID, const VARectangle *
 
 /* vpp.c */
 bool vpp_takes(const struct driver *, uint32_t fourcc);
-VAStatus vpp_run(struct driver *, const VAProcPipelineParameterBuffer *, struct surface *target);
+VAStatus vpp_run(struct driver *, const VAProcPipelineParameterBuffer *, unsigned count, struct surface *target);
 
 /* bits.c */
 struct bits {

@@ -117,8 +117,8 @@ static const struct packed *slice_header(const struct job *job, unsigned index) 
 
 /* Which macroblocks the rate leaves no samples for; NULL if it leaves enough, or is not obeyed. */
 static uint8_t *pace(const struct driver *driver, struct context *context, const struct coding *c, bool cabac) {
-    uint32_t all = c->source->columns * c->source->rows, left = context->frame_bits / 8 / 390;
-    if (!driver->mode.paced || !context->frame_bits || cabac || (c->inter && !c->reference)) return NULL;
+    uint32_t all = c->source->columns * c->source->rows, bits = driver->mode.capped ? context->most_bits : context->frame_bits, left = bits / 8 / 390;
+    if (!(driver->mode.paced || driver->mode.capped) || !bits || cabac || (c->inter && !c->reference)) return NULL;
     uint8_t *flat = calloc(1, all);
     for (uint32_t i = 0; flat && i < all; i++) {
         uint32_t at = (context->turn + i) % all, x = at % c->source->columns, y = at / c->source->columns;
@@ -134,7 +134,7 @@ static VAStatus write_picture(struct driver *driver, struct context *context, st
     struct job *job = &context->job;
     const VAEncSequenceParameterBufferH264 *sequence = &context->sequence;
     bool idr = job->picture.pic_fields.bits.idr_pic_flag, own = driver->mode.own_headers;
-    if (own && driver->mode.paced) job->picture.pic_fields.bits.entropy_coding_mode_flag = 0; /* its own PPS says so */
+    if (own && (driver->mode.paced || driver->mode.capped)) job->picture.pic_fields.bits.entropy_coding_mode_flag = 0; /* its own PPS says so */
     bool cabac = job->picture.pic_fields.bits.entropy_coding_mode_flag;
     struct own_headers headers = {
         .profile = context->config.profile == VAProfileH264ConstrainedBaseline ? 66 :

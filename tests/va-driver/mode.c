@@ -17,8 +17,8 @@ bool mode_read(struct mode *mode, const char *text) {
                           .overflow_after = -1, .crash_after = -1};
     const struct { const char *name; bool *flag; } flags[] = {
         {"own-headers", &mode->own_headers}, {"low-power", &mode->low_power}, {"main-high", &mode->main_high},
-        {"no-import", &mode->no_import}, {"no-bgrx", &mode->no_bgrx}, {"no-vpp", &mode->no_vpp},
-        {"no-derive", &mode->no_derive}, {"no-encode", &mode->no_encode}, {"paced", &mode->paced}, {"idle", &mode->idle},
+        {"no-import", &mode->no_import}, {"no-bgrx", &mode->no_bgrx}, {"no-blend", &mode->no_blend}, {"no-vpp", &mode->no_vpp},
+        {"no-derive", &mode->no_derive}, {"no-encode", &mode->no_encode}, {"paced", &mode->paced}, {"capped", &mode->capped}, {"idle", &mode->idle},
         {"lying-pitch", &mode->lying_pitch}, {"wrong-size", &mode->wrong_size},
     };
     const struct { const char *name; long *frames; } faults[] = {
@@ -31,7 +31,7 @@ bool mode_read(struct mode *mode, const char *text) {
         size_t name = strcspn(text, ",=");
         bool known = is(text, length, "radeonsi");
         if (is(text, length, "d3d12")) {
-            known = mode->own_headers = mode->main_high = mode->no_import = mode->no_bgrx = true;
+            known = mode->own_headers = mode->main_high = mode->no_import = mode->no_bgrx = mode->no_blend = true;
         } else if (is(text, length, "intel")) {
             known = mode->low_power = true;
         }

@@ -39,6 +39,13 @@ impl Cursor {
         }
     }
 
+    /// Its pixels in `area` of the picture, transparent where it is not: BGRA, without gaps.
+    pub fn patch(&self, area: Rect) -> Vec<u8> {
+        let place = |y: u32, x: u32| (i64::from(area.x + x), i64::from(area.y + y));
+        let places = (0..area.height).flat_map(|y| (0..area.width).map(move |x| place(y, x)));
+        places.flat_map(|(x, y)| *self.pixel(x - self.x, y - self.y).unwrap_or(&[0; 4])).collect()
+    }
+
     fn pixel(&self, x: i64, y: i64) -> Option<&[u8; 4]> {
         let (x, y) = (u32::try_from(x).ok()?, u32::try_from(y).ok()?);
         if x >= self.width || y >= self.height {
@@ -73,5 +80,9 @@ mod tests {
         assert_eq!(at(0, 1), [255, 0, 0]);
         assert_eq!(at(0, 2), [178; 3]);
         assert_eq!(at(1, 1), [100; 3], "right of the cursor");
+        let patch = cursor.patch(area);
+        let at = |x: usize, y: usize| &patch[(y * area.width as usize + x) * 4..][..4];
+        assert_eq!([at(0, 0), at(1, 1)], [[0; 4]; 2], "nothing of it is there");
+        assert_eq!([at(0, 1), at(0, 2)], [[255, 0, 0, 255], [128; 4]]);
     }
 }

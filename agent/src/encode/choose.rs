@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 
 use super::screen::Screen;
 use super::vaapi::candidates::{self, Candidate};
-use super::vaapi::{Progress, Remote, VaapiError, session::Rate};
+use super::vaapi::{Progress, Rate, Remote, VaapiError};
 use super::{AccessUnit, EncodeError, Request, Tuning};
-use crate::capture::buffers::Dmabuf;
+use crate::capture::Planes;
 use crate::sys::va;
 
 /// A driver that failed is tried again after this, …
@@ -225,7 +225,7 @@ impl Auto {
     pub fn encode(
         &mut self,
         request: Request<'_>,
-        scanout: Option<&Dmabuf>,
+        planes: Option<Planes<'_>>,
     ) -> Result<AccessUnit, EncodeError> {
         let picture = request.frame.picture;
         if picture.size() != self.size {
@@ -238,7 +238,7 @@ impl Auto {
             // The first frame of an encoder is an IDR, whoever asks.
             let idr = request.idr || self.software.is_some() || remote.frames() == 0;
             let path = remote.path().to_owned();
-            match remote.encode_scanout(picture, request.frame.damage.rects(), idr, rate, scanout) {
+            match remote.encode_scanout(picture, request.frame.damage.rects(), idr, rate, planes) {
                 Ok((bytes, qp)) => {
                     self.software = None;
                     if remote.path() != path {

@@ -16,13 +16,17 @@
 
 pub mod candidates;
 pub mod check;
+mod convert;
 mod headers;
-mod message;
+pub mod message;
+mod parameters;
+mod profile;
 mod remote;
 mod serve;
-pub mod session;
+mod session;
 
 pub use message::{Opened, Source};
+pub use parameters::Rate;
 pub use remote::{Progress, Remote, set_program};
 pub use serve::serve;
 

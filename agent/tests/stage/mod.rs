@@ -6,8 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use transom_agent::encode::vaapi::candidates::Candidate;
-use transom_agent::encode::vaapi::session::Rate;
-use transom_agent::encode::vaapi::{Remote, VaapiError, set_program};
+use transom_agent::encode::vaapi::{Rate, Remote, VaapiError, set_program};
 
 /// What all streams here want.
 pub const RATE: Rate = Rate { bitrate: 12_000_000, fps: 60 };
@@ -28,9 +27,10 @@ fn stage() -> &'static Stage {
         let output = Command::new(&build).stderr(Stdio::inherit()).output().expect("build starts");
         assert!(output.status.success(), "{} failed", build.display());
         let drivers = String::from_utf8(output.stdout).expect("a path").trim().into();
-        // By way of a shell that waits for us: a server that nobody ends would stay for ever.
+        // By way of a shell that waits for us: a server that nobody ends would stay for ever. It does
+        // not start over when its last client leaves: the next one would be refused meanwhile.
         let watch = format!(
-            "Xvfb -displayfd 3 -screen 0 64x64x24 -nolisten tcp 3>&1 >/dev/null 2>&1 & \
+            "Xvfb -displayfd 3 -screen 0 64x64x24 -nolisten tcp -noreset 3>&1 >/dev/null 2>&1 & \
              while kill -0 {} 2>/dev/null; do sleep 0.5; done; kill $!",
             std::process::id()
         );
@@ -51,8 +51,8 @@ fn stage() -> &'static Stage {
     })
 }
 
-/// Starts a helper with the driver in a mode.
-pub fn start(mode: &str, size: (u32, u32)) -> Result<Remote, VaapiError> {
+/// What a program needs to use the driver in a mode.
+pub fn environment(mode: &str) -> Vec<(String, String)> {
     let stage = stage();
     assert!(stage.server.id() > 0);
     let environment = [
@@ -61,8 +61,12 @@ pub fn start(mode: &str, size: (u32, u32)) -> Result<Remote, VaapiError> {
         ("LIBVA_DRIVERS_PATH", stage.drivers.to_str().expect("a path in UTF-8")),
         ("TRANSOM_VA_MODE", mode),
     ];
-    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let candidate =
-        Candidate { name: mode.into(), device: None, environment: environment.to_vec() };
+    environment.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+}
+
+/// Starts a helper with the driver in a mode.
+pub fn start(mode: &str, size: (u32, u32)) -> Result<Remote, VaapiError> {
+    let environment = environment(mode);
+    let candidate = Candidate { name: mode.into(), device: None, environment };
     Remote::start(&candidate, size, RATE)
 }

@@ -142,7 +142,9 @@ pub fn driver(context: &Context) -> Finding {
         state.rejected.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
     if state.name == "vaapi" {
         let (driver, profile, entry) = (&state.driver, &state.profile, &state.entrypoint);
-        return Finding::pass(format!("{driver} encodes: {profile}, {entry}, by {}", state.path));
+        let others = rejected.iter().map(|reason| format!("; not {reason}")).collect::<String>();
+        let path = &state.path;
+        return Finding::pass(format!("{driver} encodes: {profile}, {entry}, by {path}{others}"));
     }
     if rejected.is_empty() {
         return Finding::skip(if state.name.is_empty() {

@@ -26,6 +26,9 @@ pub enum Wrong {
     /// The SPS cannot be read.
     #[error("its SPS cannot be read")]
     Sps,
+    /// Two that differ.
+    #[error("two SPS that differ")]
+    Ambiguous,
     /// The SPS announces pictures of another size.
     #[error("its SPS says {}x{}, not {}x{}", found.0, found.1, wanted.0, wanted.1)]
     Size {
@@ -34,6 +37,9 @@ pub enum Wrong {
         /// What was asked for.
         wanted: (u32, u32),
     },
+    /// Pictures of another kind than any encoder here is asked for.
+    #[error("its SPS says profile {0}, which nobody asked for")]
+    Profile(u8),
     /// A decoder would wait for frames that never come.
     #[error("its SPS announces frames out of order")]
     Reordering,
@@ -77,7 +83,15 @@ pub fn access_unit(bytes: &[u8], idr: bool) -> Result<Option<Announced>, Wrong> 
             return Err(Wrong::Syntax);
         }
         match header & 0x1f {
-            7 => announced = Some(sps(unit).ok_or(Wrong::Sps)?),
+            // They come first: nobody looks for them behind the bulk of a frame.
+            7 | 8 if slices > 0 => return Err(Wrong::Syntax),
+            7 => {
+                let sps = sps(unit).ok_or(Wrong::Sps)?;
+                // Which of two counts is nothing to guess at.
+                if announced.replace(sps.clone()).is_some_and(|before| before != sps) {
+                    return Err(Wrong::Ambiguous);
+                }
+            }
             8 => pps = true,
             kind @ (1 | 5) => {
                 let wrong = |found| Err(Wrong::Slice { found, wanted: name(idr) });
@@ -108,8 +122,12 @@ pub fn access_unit(bytes: &[u8], idr: bool) -> Result<Option<Announced>, Wrong> 
 ///
 /// # Errors
 ///
-/// Another size, or frames out of order.
+/// Another profile or size, or frames out of order.
 pub fn fits(announced: &Announced, size: (u32, u32)) -> Result<(), Wrong> {
+    // Which of those three is the driver's to say; others mean other colours or depths.
+    if ![66, 77, 100].contains(&announced.profile_idc) {
+        return Err(Wrong::Profile(announced.profile_idc));
+    }
     if announced.size != size {
         return Err(Wrong::Size { found: announced.size, wanted: size });
     }
@@ -334,6 +352,8 @@ impl<'a> Bits<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::headers;
+    use super::super::profile::Profile;
     use super::*;
     use proptest::prelude::*;
 
@@ -348,6 +368,17 @@ mod tests {
         assert_eq!(access_unit(&[0, 0, 1, 0x61, 0x88, 0, 0, 1, 0xe1], false), Err(Wrong::Syntax));
         assert_eq!(access_unit(&[0, 0, 1, 0x61, 0x88], false), Ok(None));
         assert_eq!(access_unit(&[0, 0, 1, 0x67, 0x42], true), Err(Wrong::Sps));
+        let sets = |profile| {
+            let stream = headers::Stream { size: (64, 64), profile, level: 30 };
+            [stream.sps(), stream.pps()].concat()
+        };
+        let slice = [0, 0, 1, 0x65, 0x88];
+        let (one, other) = (sets(Profile::Main), sets(Profile::High));
+        let twice = |again: &[u8]| access_unit(&[&one[..], again, &slice[..]].concat(), true);
+        assert!(twice(&one).is_ok(), "the same again is no harm");
+        assert_eq!(twice(&other), Err(Wrong::Ambiguous));
+        let late = [&one[..], &slice[..], &one[..]].concat();
+        assert_eq!(access_unit(&late, true), Err(Wrong::Syntax));
     }
 
     proptest! {

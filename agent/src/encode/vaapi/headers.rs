@@ -3,7 +3,7 @@
 //! One reference, no reordering, picture order count type 0: the one that every driver is used to.
 //! `max_num_reorder_frames` 0 has decoders show each frame at once all the same.
 
-use super::session::Profile;
+use super::profile::Profile;
 use crate::encode::screen::bits::Bits;
 
 /// Bits of `frame_num` and of `pic_order_cnt_lsb`.

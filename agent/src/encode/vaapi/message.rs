@@ -6,7 +6,7 @@
 //!    [`Answer::Failed`]. One frame at a time, and so on.
 //!
 //! The shared memory holds the picture as NV12 without gaps and, behind it, room for what comes
-//! out.
+//! out and for an overlay.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -47,8 +47,19 @@ pub enum Source {
     /// In the shared memory. These rectangles, as x, y, width and height, differ from the picture
     /// that was there before; all of them are even.
     Memory(Vec<[u32; 4]>),
-    /// In the dma-buf that comes along.
-    Dmabuf(Layout),
+    /// In the dma-buf that comes along, with something above it or not.
+    Dmabuf(Layout, Option<Overlay>),
+}
+
+/// What lies above a scanout: a cursor. Its pixels are in the shared memory, BGRA with
+/// premultiplied alpha, without gaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// Where it lies in the picture: x, y, width and height, all of them even, for chroma is of
+    /// half the size.
+    pub area: [u32; 4],
+    /// Its pixels are others than before.
+    pub fresh: bool,
 }
 
 /// How pixels lie in a dma-buf.
@@ -108,6 +119,8 @@ pub struct Opened {
     pub packed: String,
     /// Whether dma-bufs can be tried: the driver has video processing.
     pub converts: bool,
+    /// Whether it lays cursors above them.
+    pub blends: bool,
 }
 
 /// Where the output begins in the shared memory.
@@ -118,6 +131,19 @@ pub fn output_at(size: (u32, u32)) -> usize {
 /// Room for an access unit: raw samples, an escape for every second byte, and headers.
 pub fn output_room(size: (u32, u32)) -> usize {
     size.0.div_ceil(16) as usize * size.1.div_ceil(16) as usize * 600 + 64 * 1024
+}
+
+/// Most columns and rows of an overlay: those of the largest cursor, and what makes it even.
+pub const OVERLAY_EDGE: u32 = 514;
+
+/// Where an overlay begins in the shared memory.
+pub fn overlay_at(size: (u32, u32)) -> usize {
+    output_at(size) + output_room(size)
+}
+
+/// Bytes of the shared memory.
+pub fn length(size: (u32, u32)) -> usize {
+    overlay_at(size) + OVERLAY_EDGE as usize * OVERLAY_EDGE as usize * 4
 }
 
 /// As much of the damage as fits a message, with even corners.

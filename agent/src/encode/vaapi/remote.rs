@@ -9,10 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::candidates::Candidate;
-use super::message::{self, Answer, Layout, Opened, Order, Source};
-use super::session::Rate;
+use super::message::{self, Answer, Layout, Opened, Order, Overlay, Source};
+use super::parameters::Rate;
 use super::{VaapiError, check};
-use crate::capture::buffers::Dmabuf;
+use crate::capture::Planes;
+use crate::capture::cursor::Cursor;
 use crate::damage::Rect;
 use crate::picture::Picture;
 use crate::sys::pair::End;
@@ -65,6 +66,10 @@ pub struct Remote {
     frames: u64,
     /// Dma-bufs are tried until one is refused.
     imports: bool,
+    /// So are cursors above them.
+    blends: bool,
+    /// What the driver last had above one: columns and rows, pixels.
+    above: Option<((u32, u32), Vec<u8>)>,
     /// How the last picture got to the encoder.
     path: String,
 }
@@ -78,8 +83,7 @@ impl Remote {
     pub fn start(candidate: &Candidate, size: (u32, u32), rate: Rate) -> Result<Self, VaapiError> {
         let failed = |error: io::Error| VaapiError::Helper(error.to_string());
         let (socket, theirs) = End::pair().map_err(failed)?;
-        let length = message::output_at(size) + message::output_room(size);
-        let memory = Shared::new(length).map_err(failed)?;
+        let memory = Shared::new(message::length(size)).map_err(failed)?;
         let program = PROGRAM.get().map_or("/proc/self/exe".as_ref(), |program| program.as_path());
         let mut command = Command::new(program);
         command.arg("encode-helper").args(candidate.arguments());
@@ -91,9 +95,18 @@ impl Remote {
         let child = command.spawn().map_err(failed)?;
         // The child has its own end now; ours of theirs closed with the command.
         drop(command);
+        let mut this = Self::over(socket, memory, size);
+        this.child = Some(child);
+        let open = Order::Open { size, bitrate: rate.bitrate, fps: rate.fps };
+        this.socket.send(&message::encode(&open), &[this.memory.fd()]).map_err(failed)?;
+        Ok(this)
+    }
+
+    /// Talks to whoever is at the other end, who shares memory of [`message::length`].
+    pub fn over(socket: End, memory: Shared, size: (u32, u32)) -> Self {
         let whole = Rect { x: 0, y: 0, width: size.0, height: size.1 };
-        let this = Self {
-            child: Some(child),
+        Self {
+            child: None,
             socket,
             memory,
             size,
@@ -102,11 +115,10 @@ impl Remote {
             stale: vec![whole],
             frames: 0,
             imports: false,
+            blends: false,
+            above: None,
             path: String::new(),
-        };
-        let open = Order::Open { size, bitrate: rate.bitrate, fps: rate.fps };
-        this.socket.send(&message::encode(&open), &[this.memory.fd()]).map_err(failed)?;
-        Ok(this)
+        }
     }
 
     /// What was opened, once it is.
@@ -136,6 +148,7 @@ impl Remote {
         match self.answer(timeout)? {
             Some(Answer::Opened(opened)) => {
                 self.imports = opened.converts;
+                self.blends = opened.blends;
                 self.path = plain(&opened.path);
                 self.opened = Some(Opened { driver: plain(&opened.driver), ..opened });
                 Ok(Progress::Ready)
@@ -178,10 +191,11 @@ impl Remote {
         damage: &[Rect],
         idr: bool,
         rate: Rate,
-        scanout: Option<&Dmabuf>,
+        planes: Option<Planes<'_>>,
     ) -> Result<(Vec<u8>, Option<u8>), VaapiError> {
-        if let Some(scanout) = scanout
+        if let Some(Planes { primary: scanout, cursor }) = planes
             && self.imports
+            && let Some(overlay) = self.overlay(cursor)
         {
             let layout = Layout {
                 fourcc: scanout.fourcc,
@@ -191,10 +205,14 @@ impl Remote {
                 offset: scanout.offset,
                 start: scanout.start,
             };
-            match self.order(idr, rate, Source::Dmabuf(layout), &[scanout.fd.as_fd()])? {
+            match self.order(idr, rate, Source::Dmabuf(layout, overlay), &[scanout.fd.as_fd()])? {
                 Outcome::Unit(unit) => {
                     self.pass_over(damage);
                     return Ok(unit);
+                }
+                Outcome::Refused(reason) if overlay.is_some() => {
+                    log::info!("encoder: with a cursor the scanout is copied: {reason}");
+                    self.blends = false;
                 }
                 Outcome::Refused(reason) => {
                     log::info!("encoder: the scanout is not imported, but copied: {reason}");
@@ -203,6 +221,25 @@ impl Remote {
             }
         }
         self.encode(picture, damage, idr, rate)
+    }
+
+    /// What the driver has to lay above a scanout; `None` if it cannot.
+    fn overlay(&mut self, cursor: Option<&Cursor>) -> Option<Option<Overlay>> {
+        let inside = |cursor: &Cursor| cursor.area(self.size)?.even(self.size);
+        let Some((cursor, area)) = cursor.and_then(|c| Some((c, inside(c)?))) else {
+            return Some(None);
+        };
+        let (width, height) = (area.width, area.height);
+        if !self.blends || width.max(height) > message::OVERLAY_EDGE {
+            return None;
+        }
+        let above = ((width, height), cursor.patch(area));
+        let fresh = self.above.as_ref() != Some(&above);
+        if fresh {
+            self.memory.write(message::overlay_at(self.size), &above.1);
+            self.above = Some(above);
+        }
+        Some(Some(Overlay { area: [area.x, area.y, width, height], fresh }))
     }
 
     /// Encodes a picture in memory; yields the access unit and the quantiser.

@@ -9,11 +9,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use super::message::{self, Answer, Opened, Order, Source};
-use super::session::{Rate, Session};
+use super::message::{self, Answer, Opened, Order, Overlay, Source};
+use super::parameters::Rate;
+use super::session::Session;
 use crate::sys::pair::{End, Received};
 use crate::sys::shared::Shared;
-use crate::sys::va::{Device, Display, ImageLayout};
+use crate::sys::va::{Device, Display, Failure, ImageLayout};
 
 /// Runs until the agent hangs up. `device` is a DRM node; without one, libva's X11 display.
 ///
@@ -74,8 +75,8 @@ fn open(
     rate: Rate,
     memory: OwnedFd,
 ) -> Result<(Encoder, Opened), String> {
-    let length = message::output_at(size) + message::output_room(size);
-    let memory = Shared::of(memory, length).map_err(|error| format!("shared memory: {error}"))?;
+    let memory = Shared::of(memory, message::length(size))
+        .map_err(|error| format!("shared memory: {error}"))?;
     let device = match device {
         Some(path) => Device::Drm(
             OpenOptions::new()
@@ -108,12 +109,17 @@ impl Encoder {
                 }
                 (false, self.session.opened().path.clone())
             }
-            Source::Dmabuf(layout) => {
+            Source::Dmabuf(layout, overlay) => {
                 let Some(fd) = fds.first() else { return lost(&"no dma-buf came along") };
-                if let Err(error) = self.session.import(&self.display, fd.as_fd(), *layout) {
+                let above = overlay.map(|overlay| overlay.area);
+                let imported = overlay
+                    .map_or(Ok(()), |overlay| self.overlay(overlay))
+                    .and_then(|()| self.session.import(&self.display, fd.as_fd(), *layout, above));
+                if let Err(error) = imported {
                     return Answer::Failed { reason: error.to_string(), usable: true };
                 }
-                (true, "dma-buf".to_owned())
+                let with = if overlay.is_some() { ", cursor blended" } else { "" };
+                (true, format!("dma-buf{with}"))
             }
         };
         let coded = match self.session.encode(idr, converted, &mut self.unit) {
@@ -125,6 +131,27 @@ impl Encoder {
         }
         self.memory.write(message::output_at(self.size), &self.unit);
         Answer::Encoded { length: self.unit.len() as u32, qp: coded.qp, path }
+    }
+}
+
+impl Encoder {
+    /// Hands the pixels of an overlay to the driver, if they are new.
+    fn overlay(&mut self, overlay: Overlay) -> Result<(), Failure> {
+        let [_, _, width, height] = overlay.area;
+        if width > message::OVERLAY_EDGE || height > message::OVERLAY_EDGE {
+            return Err(Failure::Lie(format!("an overlay of {width}x{height}")));
+        }
+        if !overlay.fresh {
+            return Ok(());
+        }
+        let (memory, at) = (&self.memory, message::overlay_at(self.size));
+        self.session.overlay(&self.display, (width, height), |bytes, layout| {
+            let row = width as usize * 4;
+            for y in 0..height as usize {
+                let to = layout.offsets[0] + y * layout.pitches[0];
+                memory.read(at + y * row, &mut bytes[to..to + row]);
+            }
+        })
     }
 }
 

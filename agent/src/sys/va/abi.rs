@@ -28,6 +28,7 @@ pub const ATTRIB_MAX_PICTURE_WIDTH: c_int = 18;
 pub const ATTRIB_MAX_PICTURE_HEIGHT: c_int = 19;
 pub const ATTRIB_ENC_INTRA_REFRESH: c_int = 23;
 pub const ATTRIB_ENC_ROI: c_int = 25;
+pub const ATTRIB_MAX_FRAME_SIZE: c_int = 38;
 pub const RC_CBR: u32 = 2;
 pub const RC_VBR: u32 = 4;
 pub const RC_CQP: u32 = 16;
@@ -62,6 +63,7 @@ pub const VALUE_INTEGER: c_int = 1;
 pub const VALUE_POINTER: c_int = 3;
 pub const PROGRESSIVE: c_int = 1;
 pub const FOURCC_NV12: u32 = u32::from_le_bytes(*b"NV12");
+pub const FOURCC_BGRA: u32 = u32::from_le_bytes(*b"BGRA");
 
 pub const PICTURE_INVALID: u32 = 1;
 pub const PICTURE_SHORT_TERM: u32 = 8;
@@ -421,4 +423,40 @@ pub struct Pipeline {
     pub processing_mode: c_int,
     pub output_hdr_metadata: *mut c_void,
     pub reserved: [u32; 16],
+}
+
+/// Premultiplied alpha, of RGB surfaces.
+pub const BLEND_PREMULTIPLIED: u32 = 2;
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Blend {
+    pub flags: u32,
+    pub global_alpha: f32,
+    pub min_luma: f32,
+    pub max_luma: f32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct PipelineCaps {
+    pub pipeline_flags: u32,
+    pub filter_flags: u32,
+    pub num_forward_references: u32,
+    pub num_backward_references: u32,
+    pub input_color_standards: *mut c_int,
+    pub num_input_color_standards: u32,
+    pub output_color_standards: *mut c_int,
+    pub num_output_color_standards: u32,
+    pub rotation_flags: u32,
+    pub blend_flags: u32,
+    pub mirror_flags: u32,
+    pub num_additional_outputs: u32,
+    pub num_input_pixel_formats: u32,
+    pub input_pixel_format: *mut u32,
+    pub num_output_pixel_formats: u32,
+    pub output_pixel_format: *mut u32,
+    pub input_sizes: [u32; 4],
+    pub output_sizes: [u32; 4],
+    pub reserved: [u32; 14],
 }

@@ -8,7 +8,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
 use nix::libc;
 
-use super::abi::{ConfigAttrib, Id, Image, ImageFormat, Status, SurfaceAttrib};
+use super::abi::{ConfigAttrib, Id, Image, ImageFormat, PipelineCaps, Status, SurfaceAttrib};
 
 /// A library or one of its functions is not there.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -70,6 +70,7 @@ functions! {
     create_image = c"vaCreateImage": fn(Handle, *mut ImageFormat, c_int, c_int, *mut Image) -> Status;
     derive_image = c"vaDeriveImage": fn(Handle, Id, *mut Image) -> Status;
     destroy_image = c"vaDestroyImage": fn(Handle, Id) -> Status;
+    pipeline_caps = c"vaQueryVideoProcPipelineCaps": fn(Handle, Id, *mut Id, c_uint, *mut PipelineCaps) -> Status;
     put_image = c"vaPutImage": fn(Handle, Id, Id, c_int, c_int, c_uint, c_uint, c_int, c_int, c_uint, c_uint) -> Status;
 }
 

@@ -6,42 +6,85 @@ use std::rc::Rc;
 
 use super::{Display, Failure, Surface, abi};
 
-/// Where the planes of an NV12 image lie, checked against its size.
+/// Formats of images here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pixels {
+    /// Luma, and chroma of half the size behind it.
+    Nv12,
+    /// Blue, green, red, alpha.
+    Bgra,
+}
+
+impl Pixels {
+    fn format(self) -> abi::ImageFormat {
+        let format = abi::ImageFormat { byte_order: 1, ..abi::ImageFormat::default() }; // VA_LSB_FIRST
+        match self {
+            Self::Nv12 => {
+                abi::ImageFormat { fourcc: abi::FOURCC_NV12, bits_per_pixel: 12, ..format }
+            }
+            Self::Bgra => abi::ImageFormat {
+                fourcc: abi::FOURCC_BGRA,
+                bits_per_pixel: 32,
+                depth: 32,
+                red_mask: 0xff_0000,
+                green_mask: 0xff00,
+                blue_mask: 0xff,
+                alpha_mask: 0xff00_0000,
+                ..format
+            },
+        }
+    }
+
+    /// Bytes in a row of each plane, and rows.
+    fn planes(self, (width, height): (u32, u32)) -> Vec<(usize, usize)> {
+        let (width, height) = (width as usize, height as usize);
+        match self {
+            Self::Nv12 => vec![(width, height), (width, height / 2)],
+            Self::Bgra => vec![(width * 4, height)],
+        }
+    }
+}
+
+/// Where the planes of an image lie, checked against its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageLayout {
-    /// Bytes from one row to the next, of luma and chroma.
+    /// Bytes from one row to the next, of luma and chroma, or of all pixels.
     pub pitches: [usize; 2],
-    /// First bytes of luma and chroma.
+    /// First bytes of luma and chroma, or of all pixels.
     pub offsets: [usize; 2],
     /// Bytes in all.
     pub length: usize,
 }
 
 impl ImageLayout {
-    /// Believes a driver's description of an NV12 image for pictures of this even size, if all of
-    /// it lies inside of the image.
+    /// Believes a driver's description of an image for pictures of this even size, if all of it
+    /// lies inside of the image.
     ///
     /// # Errors
     ///
     /// What is wrong with it.
-    pub fn of(image: &abi::Image, (width, height): (u32, u32)) -> Result<Self, Failure> {
+    pub fn of(image: &abi::Image, pixels: Pixels, size: (u32, u32)) -> Result<Self, Failure> {
         let lie = |what: &str| Err(Failure::Lie(format!("the driver's image {what}: {image:?}")));
-        if image.format.fourcc != abi::FOURCC_NV12 || image.num_planes != 2 {
-            return lie("is not NV12");
+        let planes = pixels.planes(size);
+        if image.format.fourcc != pixels.format().fourcc
+            || image.num_planes as usize != planes.len()
+        {
+            return lie("has another format");
         }
         let pitches = [image.pitches[0] as usize, image.pitches[1] as usize];
         let offsets = [image.offsets[0] as usize, image.offsets[1] as usize];
         let length = image.data_size as usize;
-        for (plane, rows) in [(0, height as usize), (1, height as usize / 2)] {
+        let mut ends = [0; 2];
+        for (plane, (row, rows)) in planes.iter().enumerate() {
             let end = pitches[plane]
                 .checked_mul(rows.saturating_sub(1))
-                .and_then(|bytes| bytes.checked_add(offsets[plane] + width as usize));
-            if pitches[plane] < width as usize || end.is_none_or(|end| end > length) {
-                return lie("is smaller than it says");
+                .and_then(|bytes| bytes.checked_add(offsets[plane] + row));
+            match end {
+                Some(end) if pitches[plane] >= *row && end <= length => ends[plane] = end,
+                _ => return lie("is smaller than it says"),
             }
         }
-        let luma = offsets[0]..offsets[0] + pitches[0] * (height as usize - 1) + width as usize;
-        if luma.contains(&offsets[1]) {
+        if planes.len() == 2 && (offsets[0]..ends[0]).contains(&offsets[1]) {
             return lie("has planes that overlap");
         }
         Ok(Self { pitches, offsets, length })
@@ -63,13 +106,13 @@ impl Image {
     /// # Errors
     ///
     /// The driver's.
-    pub fn derive(surface: &Surface, size: (u32, u32)) -> Result<Self, Failure> {
+    pub fn derive(surface: &Surface, pixels: Pixels, size: (u32, u32)) -> Result<Self, Failure> {
         let (display, mut image) = (&surface.display, abi::Image::default());
         // SAFETY: the surface is alive; one image is written.
         let status =
             unsafe { (display.library.derive_image)(display.handle, surface.id, &raw mut image) };
         display.check("vaDeriveImage", status)?;
-        Self::believe(display, image, size)
+        Self::believe(display, image, pixels, size)
     }
 
     /// Bytes of its own, for [`Image::put`].
@@ -77,13 +120,12 @@ impl Image {
     /// # Errors
     ///
     /// The driver's.
-    pub fn create(display: &Rc<Display>, size: (u32, u32)) -> Result<Self, Failure> {
-        let mut format = abi::ImageFormat {
-            fourcc: abi::FOURCC_NV12,
-            byte_order: 1, // VA_LSB_FIRST
-            bits_per_pixel: 12,
-            ..abi::ImageFormat::default()
-        };
+    pub fn create(
+        display: &Rc<Display>,
+        pixels: Pixels,
+        size: (u32, u32),
+    ) -> Result<Self, Failure> {
+        let mut format = pixels.format();
         let (width, height) = (size.0 as i32, size.1 as i32);
         let mut image = abi::Image::default();
         // SAFETY: the format is read, one image is written.
@@ -97,15 +139,16 @@ impl Image {
             )
         };
         display.check("vaCreateImage", status)?;
-        Self::believe(display, image, size)
+        Self::believe(display, image, pixels, size)
     }
 
     fn believe(
         display: &Rc<Display>,
         image: abi::Image,
+        pixels: Pixels,
         size: (u32, u32),
     ) -> Result<Self, Failure> {
-        match ImageLayout::of(&image, size) {
+        match ImageLayout::of(&image, pixels, size) {
             Ok(layout) => Ok(Self { display: Rc::clone(display), image, layout, size }),
             Err(error) => {
                 // SAFETY: made by this display and not used afterwards.
@@ -193,11 +236,12 @@ mod tests {
     #[test]
     fn only_layouts_that_fit_are_believed() {
         let size = (60, 48);
-        assert!(ImageLayout::of(&image(), size).is_ok());
+        assert!(ImageLayout::of(&image(), Pixels::Nv12, size).is_ok());
+        assert!(ImageLayout::of(&image(), Pixels::Bgra, size).is_err());
         let wrong = |change: &dyn Fn(&mut abi::Image)| {
             let mut image = image();
             change(&mut image);
-            ImageLayout::of(&image, size).expect_err("a lie")
+            ImageLayout::of(&image, Pixels::Nv12, size).expect_err("a lie")
         };
         wrong(&|i| i.pitches[0] = 1 << 30);
         wrong(&|i| i.pitches = [u32::MAX; 3]);

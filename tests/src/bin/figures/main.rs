@@ -15,6 +15,7 @@ mod page;
 mod peer;
 mod play;
 mod stream;
+mod vaapi;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,7 +27,7 @@ use transom_tests::{Test, machine_test, release_dir};
 /// A part of the page: what it measures goes to a file of its own.
 type Part = (&'static str, fn(&Test) -> Result<Vec<Value>>);
 
-const PARTS: [Part; 10] = [
+const PARTS: &[Part] = &[
     ("emulated", emulated::measure),
     ("moving", moving::measure),
     ("latency", latency::measure),
@@ -37,6 +38,7 @@ const PARTS: [Part; 10] = [
     ("diagnostics-copy", diagnostics::copy::measure),
     ("diagnostics-cost", diagnostics::cost::measure),
     ("play", play::measure),
+    ("vaapi", vaapi::measure),
 ];
 /// Several times what a part takes on an idle machine of two cores without KVM.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -51,10 +53,11 @@ const INTERVAL: Duration = Duration::from_secs(12);
 fn main() -> Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     if let Some(unknown) = wanted.iter().find(|w| !PARTS.iter().any(|(part, _)| means(w, part))) {
-        bail!("there is no part '{unknown}', only {}", PARTS.map(|(part, _)| part).join(", "));
+        let parts: Vec<_> = PARTS.iter().map(|(part, _)| *part).collect();
+        bail!("there is no part '{unknown}', only {}", parts.join(", "));
     }
     let folder = folder()?;
-    for (part, measure) in PARTS {
+    for &(part, measure) in PARTS {
         if !wanted.is_empty() && !wanted.iter().any(|w| means(w, part)) {
             continue;
         }

@@ -15,18 +15,18 @@ use crate::stream::Stream;
 use crate::{INTERVAL, ROUNDS, SETTLE, cpu, peer};
 
 /// Seconds of CPU that the guest uses on its own.
-struct Baseline {
+pub struct Baseline {
     /// Per second, with nothing moving.
-    idle: f64,
+    pub idle: f64,
     /// Per flip.
-    flip: f64,
+    pub flip: f64,
 }
 
 /// What happened between two looks at the counters.
-struct Span {
-    seconds: f64,
-    cpu: f64,
-    flips: f64,
+pub struct Span {
+    pub seconds: f64,
+    pub cpu: f64,
+    pub flips: f64,
 }
 
 pub fn measure(test: &Test) -> Result<Vec<Value>> {
@@ -98,7 +98,7 @@ fn theirs(
 
 impl Span {
     /// The animation while nobody looks.
-    fn measure(screen: &mut Testcard<'_>, group: u32) -> Result<Self> {
+    pub fn measure(screen: &mut Testcard<'_>, group: u32) -> Result<Self> {
         screen.tell("animate screen")?;
         std::thread::sleep(SETTLE);
         let (from, start) = (cpu::of_group(group)?, Instant::now());
@@ -107,7 +107,8 @@ impl Span {
         Ok(Self { seconds, cpu, flips: flips_of_last(screen, seconds)? })
     }
 
-    fn line(&self, who: &str, round: u64, baseline: &Baseline, frames: f64) -> Value {
+    /// A line of the part's file.
+    pub fn line(&self, who: &str, round: u64, baseline: &Baseline, frames: f64) -> Value {
         let own = self.cpu - baseline.idle * self.seconds - baseline.flip * self.flips;
         let per_frame = |v: f64| if frames > 0.0 { json!(v / frames) } else { Value::Null };
         json!({
@@ -121,7 +122,7 @@ impl Span {
 }
 
 /// Stops the animation; how many flips its last seconds had.
-fn flips_of_last(screen: &mut Testcard<'_>, seconds: f64) -> Result<f64> {
+pub fn flips_of_last(screen: &mut Testcard<'_>, seconds: f64) -> Result<f64> {
     let flips = screen.flips()?;
     let (_, last) = *flips.last().context("nothing moved")?;
     let begin = last.saturating_sub((seconds * 1e9) as u64);
