@@ -26,6 +26,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one in each run")]
 enum Command {
     /// Takes a guest's screen and sends it on as RTP.
     #[command(after_help = relay::HELP)]
