@@ -458,7 +458,7 @@ mod tests {
             |seeds: Vec<Vec<u8>>| seeds.iter().flat_map(|s| frames(s, Limits::MEDIA)).count();
         assert_eq!(parsed(guest_seeds()), 17);
         assert_eq!(parsed(host_seeds()), 10);
-        assert_eq!(parsed(diagnostics::host_seeds()), 23);
+        assert_eq!(parsed(diagnostics::host_seeds()), 24);
         assert_eq!(parsed(diagnostics::guest_seeds()), 18);
         assert!(
             rtcp_seeds()
