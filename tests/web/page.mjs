@@ -4,7 +4,7 @@
 // Out: a JSON line on stdout for each: {"ok": RESULT} or {"error": TEXT}. Ends with stdin.
 
 import { createServer } from "node:http";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";

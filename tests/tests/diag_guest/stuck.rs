@@ -1,11 +1,12 @@
 //! Faults, and what the doctor says of each.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::ensure;
-use transom_protocol::diagnostics::Verdict;
+use anyhow::{Result, ensure};
+use transom_protocol::diagnostics::{Check, Verdict};
+use transom_protocol::message::Text;
 use transom_tests::talk::SOON;
-use transom_tests::{Relay, Uml, Viewer, machine_test};
+use transom_tests::{Guest, Relay, Uml, Viewer, machine_test};
 
 use crate::LIMIT;
 use crate::looks::{check, checks, sample, screenshot};
@@ -32,22 +33,23 @@ fn a_stuck_stage_is_named_while_all_else_answers() {
                grep -q pipeline $t/comm && echo ${t##*/} >ice/cgroup.threads; done; cd /",
         )?;
         let end = Instant::now() + SOON;
-        let (stage, elapsed) = loop {
+        let mut silent = 0;
+        let (stage, elapsed, checks) = loop {
             guest.run("echo 1 >/sys/fs/cgroup/a/ice/cgroup.freeze")?;
-            let until = Instant::now() + std::time::Duration::from_secs(5);
-            let mut found = None;
-            while found.is_none() && Instant::now() < until {
-                found = sample(&guest, 500)?.stalled;
+            match stalled(&guest) {
+                Ok(Some(found)) => break found,
+                Ok(None) => ensure!(Instant::now() < end, "it was never caught at work"),
+                // Frozen within one of the moments for which it holds a lock, as in an
+                // allocation: no hang in the kernel or in a driver has one.
+                Err(error) => {
+                    silent += 1;
+                    ensure!(silent < 3, "three times: {error:#}");
+                }
             }
-            if let Some(found) = found {
-                break found;
-            }
-            ensure!(Instant::now() < end, "it was never caught at work");
             guest.run("echo 0 >/sys/fs/cgroup/a/ice/cgroup.freeze")?;
         };
         println!("stalled: {stage} for {elapsed} ms");
         ensure!(["capture", "encode"].contains(&stage.as_str()), "{stage}");
-        let checks = checks(&guest)?;
         let stages = check(&checks, "stages-move")?;
         ensure!(stages.verdict == Verdict::Fail, "{stages:?}");
         ensure!(stages.found.as_str().contains(stage.as_str()), "{stages:?}");
@@ -65,6 +67,17 @@ fn a_stuck_stage_is_named_while_all_else_answers() {
         }
         Ok(())
     });
+}
+
+/// The stage that stands still, for how many milliseconds, and what the doctor says of all.
+fn stalled(guest: &Guest) -> Result<Option<(Text, u64, Vec<Check>)>> {
+    let until = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < until {
+        if let Some((stage, elapsed)) = sample(guest, 500)?.stalled {
+            return Ok(Some((stage, elapsed, checks(guest)?)));
+        }
+    }
+    Ok(None)
 }
 
 #[test]

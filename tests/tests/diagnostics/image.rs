@@ -79,7 +79,8 @@ fn the_image_is_seen_into_from_outside() {
         let report =
             diag(test, &guest, &["doctor", "--json"])?.json()?.pop().context("no report")?;
         for name in ["agent-answers", "crtc-lit", "scanout-readable", "encoder-works"] {
-            ensure!(check(&report, name)?["verdict"] == "pass");
+            let check = check(&report, name)?;
+            ensure!(check["verdict"] == "pass", "{name}: {check}");
         }
         let before = guest.run("pidof cage")?;
         diag(test, &guest, &["restart-compositor"])?.fine()?;
