@@ -75,6 +75,15 @@ impl Picture {
         std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// Its brightness alone (BT.709), as grey.
+    #[must_use]
+    pub fn luma(&self) -> Self {
+        Self::from_fn(self.width, self.height, |x, y| {
+            let [r, g, b] = self.at(x, y).map(f64::from);
+            [(0.2126 * r + 0.7152 * g + 0.0722 * b).round() as u8; 3]
+        })
+    }
+
     /// Peak signal-to-noise ratio over all channels in dB; infinite for equal pictures.
     pub fn psnr(&self, other: &Self) -> Result<f64> {
         ensure!(
