@@ -11,7 +11,7 @@ use transom_relay::{
 
 mod run;
 
-pub use run::run;
+pub use run::{bytes_bar, run};
 
 /// Behind `transom diag --help`.
 pub const HELP: &str = "\

@@ -30,6 +30,13 @@ const NO_STATUS: u8 = 255;
 /// A doctor that found a blemish and no failure.
 const BLEMISH: u8 = 4;
 
+/// How far a transfer is. Draws on stderr, and only if that is a terminal.
+pub fn bytes_bar() -> ProgressBar {
+    let template = "{bytes:>10} of {total_bytes} {wide_bar} {binary_bytes_per_sec} {eta}";
+    let style = ProgressStyle::with_template(template);
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
 /// Asks, and says the answer.
 pub fn run(args: DiagArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -241,14 +248,7 @@ impl Say<'_> {
     }
 
     async fn copy(&self, way: &copy::Way) -> Result<(), DiagError> {
-        // Draws on stderr, and only if that is a terminal.
-        let bar = ProgressBar::new(0);
-        bar.set_style(
-            ProgressStyle::with_template(
-                "{bytes:>10} of {total_bytes} {wide_bar} {binary_bytes_per_sec} {eta}",
-            )
-            .unwrap_or_else(|_| ProgressStyle::default_bar()),
-        );
+        let bar = bytes_bar();
         let start = Instant::now();
         let result = copy::copy(self.client, way, &mut |done, total| {
             bar.set_length(total.unwrap_or(done));

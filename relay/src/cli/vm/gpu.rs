@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, builder::FalseyValueParser};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use transom_protocol::PORT;
 use transom_relay::{
@@ -16,6 +15,8 @@ use transom_relay::{
     guest::GuestAddr,
     vm::gpu::{self, Sources},
 };
+
+use crate::cli::diag::bytes_bar;
 
 /// Behind `transom vm gpu-inject --help`.
 pub const HELP: &str = "\
@@ -85,14 +86,7 @@ pub fn run(args: GpuArgs) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the runtime")?;
     let client = Client::new(guest, args.port);
-    // Draws on stderr, and only if that is a terminal.
-    let bar = ProgressBar::new(0);
-    bar.set_style(
-        ProgressStyle::with_template(
-            "{bytes:>10} of {total_bytes} {wide_bar} {binary_bytes_per_sec} {eta}",
-        )
-        .unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
+    let bar = bytes_bar();
     let start = Instant::now();
     let mut progress = |done, total| {
         bar.set_length(total);
