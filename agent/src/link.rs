@@ -31,6 +31,7 @@ use crate::diag;
 use crate::hub::Hub;
 use crate::input::devices::Desk;
 use crate::session::{ConnectionId, Sessions};
+use crate::sys::sched;
 use connections::Connections;
 pub use socket::{Address, Listener, Stream};
 
@@ -76,6 +77,11 @@ pub fn serve(
         connections: Connections::default(),
         diag: Arc::new(diag),
     });
+    // An encoder that has a processor to itself would keep an event or a request waiting for the rest
+    // of its slice.
+    if let Err(error) = sched::be_prompt() {
+        log::debug!("connections run like everything else: {error}");
+    }
     let mut complaints = Complaints::default();
     let mut number = 0;
     loop {

@@ -11,6 +11,7 @@ pub mod openh264;
 pub mod openh264_decoder;
 pub mod pair;
 pub mod process;
+pub mod sched;
 pub mod shared;
 pub mod simd;
 pub mod terminal;

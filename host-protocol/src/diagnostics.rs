@@ -40,8 +40,9 @@ use crate::{
     wire::Message,
 };
 
-/// Longest bulk of a diagnostic message in bytes, either way.
-pub const MAX_DATA: u32 = 64 * 1024;
+/// Longest bulk of a diagnostic message in bytes, either way. Each message costs a few system calls on
+/// its way from a file to a file, which are dear in some guests.
+pub const MAX_DATA: u32 = 256 * 1024;
 /// Longest path, command or log line in bytes.
 pub const MAX_LINE: usize = 2048;
 /// Diagnostic connections served at a time.

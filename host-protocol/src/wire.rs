@@ -24,8 +24,9 @@ pub const PREFIX: usize = 8;
 /// one read, small enough that the bulk bytes caught with them are cheap to move.
 const READ_AHEAD: usize = 2048;
 
-/// First allocation for a bulk; later ones at most double what has arrived.
-const BULK_STEP: usize = 64 * 1024;
+/// First allocation for a bulk; later ones at most double what has arrived. The longest that a
+/// diagnostic message has: these come by the thousand, and copies of them would be most of the cost.
+const BULK_STEP: usize = diagnostics::MAX_DATA as usize;
 
 /// Why bytes from the peer could not be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -147,6 +148,8 @@ pub struct Decoder {
     head_filled: usize,
     /// The frame whose bulk is under way: its message, its bulk so far, the bulk's full length.
     body: Option<Body>,
+    /// Memory for the next bulk.
+    spare: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -160,7 +163,7 @@ struct Body {
 impl Decoder {
     /// A decoder at the start of a stream.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, head: vec![0; READ_AHEAD], head_filled: 0, body: None }
+        Self { limits, head: vec![0; READ_AHEAD], head_filled: 0, body: None, spare: Vec::new() }
     }
 
     /// What is accepted from here on: a hello tells what a connection is for. Bytes that were
@@ -218,6 +221,11 @@ impl Decoder {
         }
     }
 
+    /// Takes back the memory of a bulk that is done with, for the next.
+    pub fn recycle(&mut self, bulk: Vec<u8>) {
+        self.spare = bulk;
+    }
+
     /// Takes bytes that somebody else has read, at the start of a stream.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.head.truncate(self.head_filled);
@@ -262,9 +270,12 @@ impl Decoder {
             return Ok(false);
         }
         let ahead = (self.head_filled - message_end).min(length);
+        let mut bulk = std::mem::take(&mut self.spare);
+        bulk.clear();
+        bulk.extend_from_slice(&self.head[message_end..message_end + ahead]);
         self.body = Some(Body {
             message: self.head[PREFIX..message_end].to_vec(),
-            bulk: self.head[message_end..message_end + ahead].to_vec(),
+            bulk,
             filled: ahead,
             length,
         });

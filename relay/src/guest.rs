@@ -22,6 +22,10 @@ use hyperv::VmRef;
 /// to a guest that does not run can block for good.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the answer of a hybrid socket may take before it is closed, though nobody waits for it:
+/// at most so many attempts of a relay lie about as fit into it.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A byte stream to the guest, whatever carries it.
 #[cfg(unix)]
 pub type GuestStream = tokio::net::UnixStream;
@@ -276,10 +280,10 @@ impl Cause {
 pub async fn connect(guest: &GuestAddr, port: u32) -> Result<GuestStream, ConnectError> {
     let attempt = async {
         match guest {
-            GuestAddr::Unix(path) => connect_hybrid(path, port).await,
+            GuestAddr::Unix(path) => see_through(connect_hybrid(path.clone(), port)).await,
             GuestAddr::Vsock { cid } => connect_vsock(*cid, port).await,
             GuestAddr::HyperV(vm) => connect_hyperv(vm, port).await,
-            GuestAddr::Tcp(address) => connect_tunnel(*address, port).await,
+            GuestAddr::Tcp(address) => see_through(connect_tunnel(*address, port)).await,
         }
     };
     let cause = match timeout(CONNECT_TIMEOUT, attempt).await {
@@ -290,14 +294,27 @@ pub async fn connect(guest: &GuestAddr, port: u32) -> Result<GuestStream, Connec
     Err(ConnectError { guest: guest.clone(), port, cause })
 }
 
+/// An attempt that goes on when nobody waits for it any more. A host that closes between CONNECT and
+/// the answer takes all of that guest's vsock down with it in some hypervisors (vhost-device-vsock
+/// 0.3.0 panics), and a guest that is short of time answers late.
+async fn see_through(
+    attempt: impl Future<Output = Result<GuestStream, Cause>> + Send + 'static,
+) -> Result<GuestStream, Cause> {
+    match tokio::spawn(timeout(HANDSHAKE_TIMEOUT, attempt)).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_elapsed)) => Err(Cause::Timeout),
+        Err(panicked) => Err(Cause::Io(io::Error::other(panicked))),
+    }
+}
+
 #[cfg(unix)]
-async fn connect_hybrid(path: &std::path::Path, port: u32) -> Result<GuestStream, Cause> {
+async fn connect_hybrid(path: PathBuf, port: u32) -> Result<GuestStream, Cause> {
     use std::os::unix::fs::FileTypeExt;
 
-    let stream = GuestStream::connect(path).await.map_err(|e| match e.kind() {
+    let stream = GuestStream::connect(&path).await.map_err(|e| match e.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Cause::NoSuchPath,
         io::ErrorKind::PermissionDenied => Cause::Permission,
-        io::ErrorKind::ConnectionRefused => match std::fs::metadata(path) {
+        io::ErrorKind::ConnectionRefused => match std::fs::metadata(&path) {
             Ok(meta) if !meta.file_type().is_socket() => Cause::NotASocket,
             _ => Cause::HypervisorGone,
         },
@@ -348,7 +365,7 @@ fn ended(e: io::Error) -> Cause {
 }
 
 #[cfg(not(unix))]
-async fn connect_hybrid(_: &std::path::Path, _: u32) -> Result<GuestStream, Cause> {
+async fn connect_hybrid(_: PathBuf, _: u32) -> Result<GuestStream, Cause> {
     Err(Cause::NoHybrid)
 }
 

@@ -4,7 +4,7 @@
 //! one that reads nothing, unless the request is one that people leave open.
 
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -170,6 +170,33 @@ impl Conversation {
         self.stream.write_pieces(&self.scratch).map_err(Ended::Gone)
     }
 
+    /// Says something with what one read of `source` gives behind it; says nothing at its end. What
+    /// is read goes out of the place that it was read to. Returns the number of bytes, or why none
+    /// could be read.
+    pub fn say_read(
+        &mut self,
+        message: &GuestDiagnostics,
+        source: &mut impl Read,
+    ) -> Answer<io::Result<usize>> {
+        let mut head = Vec::new();
+        wire::encode(message, 0, &mut head);
+        let front = head.len();
+        self.scratch.resize(front + PIECE, 0);
+        let count = loop {
+            match source.read(&mut self.scratch[front..]) {
+                Ok(0) => return Ok(Ok(0)),
+                Ok(count) => break count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Ok(Err(error)),
+            }
+        };
+        head.clear();
+        wire::encode(message, count as u32, &mut head);
+        self.scratch[..front].copy_from_slice(&head);
+        self.stream.write_pieces(&self.scratch[..front + count]).map_err(Ended::Gone)?;
+        Ok(Ok(count))
+    }
+
     /// Tells a fact.
     pub fn fact(&mut self, path: impl Into<String>, value: Value) -> Answer {
         self.say(&GuestDiagnostics::Fact { path: Text::new(path), value })
@@ -217,6 +244,11 @@ impl Conversation {
             }
         }
         Ok(Heard::Nothing)
+    }
+
+    /// Takes back the memory of a bulk, so that a stream goes without asking for more.
+    pub fn recycle(&mut self, bulk: Vec<u8>) {
+        self.decoder.recycle(bulk);
     }
 
     /// The next message of those that are here; others than we know are told so.

@@ -6,15 +6,17 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use nix::fcntl::{OFlag, posix_fallocate};
+use nix::fcntl::OFlag;
+use nix::sys::statvfs::{Statvfs, fstatvfs};
 use transom_protocol::diagnostics::{GuestDiagnostics, HostDiagnostics};
 
-use super::conversation::{Answer, Conversation, Ended, Heard, PIECE, failed};
+use super::conversation::{Answer, Conversation, Ended, Heard, failed};
+use crate::sys::sched;
 
 /// Larger files have better ways to travel.
 const MAX_FILE: u64 = 16 << 30;
@@ -38,17 +40,14 @@ pub fn pull(talk: &mut Conversation, path: &str) -> Answer {
     let size = meta.len();
     let mode = meta.permissions().mode() & 0o7777;
     talk.say(&GuestDiagnostics::File { size, mode })?;
-    let mut piece = vec![0; PIECE];
+    move_bytes();
     let mut sent = 0;
     loop {
-        let count = match file.read(&mut piece) {
+        match talk.say_read(&GuestDiagnostics::Data, &mut file)? {
             Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Ok(count) => sent += count as u64,
             Err(error) => return Err(explain(error)),
-        };
-        talk.say_with(&GuestDiagnostics::Data, &piece[..count])?;
-        sent += count as u64;
+        }
         if sent > MAX_FILE {
             return Err(failed(format!("{} has more than {MAX_FILE} bytes", path.display())));
         }
@@ -73,13 +72,14 @@ pub fn push(talk: &mut Conversation, path: &str, mode: u32, size: u64) -> Answer
     }
     let mut partial = Partial::create(path)?;
     let explain = |error: io::Error| failed(format!("{}: {error}", path.display()));
-    // A disk that is too small says so before anything is sent, where the file system can tell.
-    let room = posix_fallocate(&partial.file, 0, i64::try_from(size).unwrap_or(i64::MAX));
-    // File systems that cannot set room aside say so, and tell when they are full.
-    if let Err(error @ (nix::Error::ENOSPC | nix::Error::EDQUOT | nix::Error::EFBIG)) = room {
-        return Err(explain(error.into()));
+    // A disk that is too small says so before anything is sent. Setting the room aside instead would
+    // have every page of a file in memory written twice, and others may fill the disk meanwhile
+    // anyway where a file system cannot set room aside.
+    if fstatvfs(&partial.file).is_ok_and(|disk| size > room(&disk)) {
+        return Err(explain(nix::Error::ENOSPC.into()));
     }
     talk.expect_stream(SILENCE)?;
+    move_bytes();
     let mut came = 0_u64;
     loop {
         match talk.hear_stream(SILENCE)? {
@@ -89,6 +89,7 @@ pub fn push(talk: &mut Conversation, path: &str, mode: u32, size: u64) -> Answer
                     return Err(failed(format!("more than the {size} bytes that were announced")));
                 }
                 partial.file.write_all(&bulk).map_err(explain)?;
+                talk.recycle(bulk);
             }
             Heard::Message(HostDiagnostics::EndOfData, _) => break,
             Heard::Message(..) => {}
@@ -102,6 +103,19 @@ pub fn push(talk: &mut Conversation, path: &str, mode: u32, size: u64) -> Answer
         return Err(failed(format!("only {came} of {size} bytes came")));
     }
     partial.complete(path, mode & 0o7777).map_err(explain)
+}
+
+/// Bytes that a file system has left for us; one that does not count them (no blocks at all, as with
+/// ramfs) has room until it says otherwise.
+fn room(disk: &Statvfs) -> u64 {
+    if disk.blocks() == 0 { u64::MAX } else { disk.blocks_available() * disk.fragment_size() }
+}
+
+/// What follows is many bytes and no conversation.
+fn move_bytes() {
+    if let Err(error) = sched::be_batch() {
+        log::debug!("a copy runs like everything else: {error}");
+    }
 }
 
 /// A path that is what it seems.

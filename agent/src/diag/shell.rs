@@ -20,9 +20,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal as UnixSignal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, tcgetpgrp};
-use transom_protocol::diagnostics::{
-    GuestDiagnostics, HostDiagnostics, Line, MAX_DATA, Signal, Terminal,
-};
+use transom_protocol::diagnostics::{GuestDiagnostics, HostDiagnostics, Line, Signal, Terminal};
 
 use super::conversation::{Answer, Conversation, Ended, Heard, failed, timeout};
 use super::guest::{processes, read, text};
@@ -30,6 +28,8 @@ use crate::sys::terminal;
 
 /// Input that the child has not taken yet; the host waits behind it.
 const MAX_PENDING: usize = 1 << 20;
+/// What a pipe or a terminal gives at once, at most.
+const PIPE: usize = 64 * 1024;
 /// How often to look whether the child has ended, where no end of file tells it.
 const LOOK: Duration = Duration::from_millis(100);
 /// What is left behind by a child that has ended may write for so long in peace.
@@ -132,7 +132,7 @@ impl Running {
 
     /// Until the child has ended and all that it wrote is said.
     fn converse(&mut self, talk: &mut Conversation) -> Answer {
-        let mut buffer = vec![0; MAX_DATA as usize];
+        let mut buffer = vec![0; PIPE];
         let mut ended: Option<Instant> = None;
         loop {
             let [heard, more, wrote, complained] = self.wait(talk)?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use transom_protocol::{
     Role, SessionId,
-    diagnostics::{GuestDiagnostics, HostDiagnostics, Outcome, Request},
+    diagnostics::{GuestDiagnostics, HostDiagnostics, MAX_DATA, Outcome, Request},
     wire::{self, WireError},
 };
 
@@ -25,8 +25,9 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a guest may be silent within an answer, unless a verb knows better.
 pub const SILENCE: Duration = Duration::from_secs(10);
 
-/// Bytes of ours that may wait for the guest before more is read from their source.
-pub const OUTBOX: usize = 256 * 1024;
+/// Bytes of ours that may wait for the guest before more is read from their source: one message, for
+/// the socket holds several and what waits behind a part that is taken has to be moved.
+pub const OUTBOX: usize = MAX_DATA as usize;
 
 /// Reaches one guest, any number of times.
 #[derive(Debug, Clone)]

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use tempfile::NamedTempFile;
+use tokio::{sync::mpsc, task::JoinHandle};
 use transom_protocol::diagnostics::{
     GuestDiagnostics, HostDiagnostics, Line, MAX_DATA, MAX_LINE, Request,
 };
@@ -120,26 +122,62 @@ async fn pull(
     let mut answers = client.ask(Request::Pull { path: Line::new(from) }).await?;
     answers.set_silence(Some(SILENCE));
     let failed = |why: io::Error| DiagError::File { path: to.into(), why };
-    let mut target: Option<(tempfile::NamedTempFile, u64, u32)> = None;
+    let mut target: Option<(Writer, u64, u32)> = None;
     let mut done = 0;
     while let Some(answer) = answers.next().await? {
         match (answer.message, &mut target) {
             // Nothing is written before the guest has the file.
             (GuestDiagnostics::File { size, mode }, None) => {
-                target = Some((beside(to).map_err(failed)?, size, mode));
+                target = Some((beside(to).and_then(Writer::start).map_err(failed)?, size, mode));
             }
-            (GuestDiagnostics::Data, Some((file, size, _))) => {
-                file.write_all(&answer.bulk).map_err(failed)?;
+            (GuestDiagnostics::Data, Some((writer, size, _))) => {
                 done += answer.bulk.len() as u64;
+                if writer.pieces.send(answer.bulk).await.is_err() {
+                    // It says why below.
+                    break;
+                }
                 progress(done, Some(*size).filter(|size| *size >= done));
             }
             _ => {}
         }
     }
-    let (file, _, mode) = target.ok_or_else(|| answers.nonsense("no file"))?;
+    let (writer, _, mode) = target.ok_or_else(|| answers.nonsense("no file"))?;
+    let file = writer.finish().await.map_err(failed)?;
     set_mode(file.as_file(), mode).map_err(failed)?;
     file.persist(to).map_err(|e| failed(e.error))?;
     Ok(done)
+}
+
+/// A file that is written beside the connection: neither waits for the other but when it has to. It is
+/// gone when this is dropped, whatever is still being written to it.
+struct Writer {
+    file: NamedTempFile,
+    pieces: mpsc::Sender<Vec<u8>>,
+    task: JoinHandle<io::Result<()>>,
+}
+
+impl Writer {
+    /// Pieces that may wait for the disk, [`MAX_DATA`] each at most.
+    const WAITING: usize = 4;
+
+    fn start(file: NamedTempFile) -> io::Result<Self> {
+        let mut target = file.as_file().try_clone()?;
+        let (pieces, mut come) = mpsc::channel::<Vec<u8>>(Self::WAITING);
+        let task = tokio::task::spawn_blocking(move || {
+            while let Some(piece) = come.blocking_recv() {
+                target.write_all(&piece)?;
+            }
+            Ok(())
+        });
+        Ok(Self { file, pieces, task })
+    }
+
+    /// The file with all that was sent, or why it could not be written.
+    async fn finish(self) -> io::Result<NamedTempFile> {
+        drop(self.pieces);
+        self.task.await.map_err(io::Error::other)??;
+        Ok(self.file)
+    }
 }
 
 async fn push(
@@ -184,7 +222,7 @@ async fn push(
 }
 
 /// A temporary file in the folder of `path`, to be renamed to it.
-pub(super) fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+pub(super) fn beside(path: &Path) -> io::Result<NamedTempFile> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
