@@ -186,6 +186,8 @@ fn run(arguments: Arguments, records: &'static Records) -> anyhow::Result<()> {
         ),
         Address::Unix(path) => format!("cannot listen on {}", path.display()),
     })?;
+    // Before anybody is answered: who asks for the log finds it there.
+    log::info!("transom-agent {} listens on {listen:?}, port {port}", env!("CARGO_PKG_VERSION"));
     let sessions = Arc::new(Mutex::new(Sessions::new(boot_id(), tuning)));
     let diagnostics = {
         let apply = apply(Arc::clone(&hub), Arc::clone(&sessions));
@@ -216,7 +218,6 @@ fn run(arguments: Arguments, records: &'static Records) -> anyhow::Result<()> {
         let thread = thread::Builder::new().name("watchdog".into()).stack_size(stack);
         thread.spawn(move || watchdog::run(&hub))?;
     }
-    log::info!("transom-agent {} listens on {listen:?}, port {port}", env!("CARGO_PKG_VERSION"));
     // Without systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
