@@ -119,13 +119,21 @@ impl Test {
         }
         // Not in the log folder: the path of a Unix socket ends at 107 bytes.
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let unique =
-            format!("transom-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let sockets = std::env::temp_dir().join(unique);
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&sockets)
-            .with_context(|| format!("cannot create {} for sockets", sockets.display()))?;
+        let sockets = loop {
+            let next = NEXT.fetch_add(1, Ordering::Relaxed);
+            let unique = format!("transom-{}-{next}", std::process::id());
+            let sockets = std::env::temp_dir().join(unique);
+            match std::fs::DirBuilder::new().mode(0o700).create(&sockets) {
+                Ok(()) => break sockets,
+                // Left behind by a process that was killed and had this number.
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(e) => {
+                    return Err(e).with_context(|| {
+                        format!("cannot create {} for sockets", sockets.display())
+                    });
+                }
+            }
+        };
         let inner =
             Inner { dir, sockets, groups: Mutex::default(), expired: AtomicBool::new(false) };
         Ok((Self(Arc::new(inner)), lock))
