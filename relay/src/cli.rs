@@ -14,6 +14,7 @@ mod manual;
 mod relay;
 mod rtsp;
 mod shutdown;
+mod state;
 mod vm;
 mod web;
 
