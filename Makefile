@@ -23,7 +23,8 @@ windows: setup-windows ## target/windows/transom.exe, built on Linux
 	tools/windows
 
 .PHONY: test-windows
-test-windows: setup-test-windows image windows ## runs transom.exe under Wine, against a real guest
+test-windows: setup-test-windows image windows ## runs transom.exe and its unit tests under Wine
+	tools/windows --test
 	tests/uml/build-kernel
 	cargo build --release --locked -p transom-agent -p transom-tests
 	cargo test --release --locked -p transom-tests --test windows -- --ignored --test-threads=1

@@ -2,9 +2,12 @@
 //!
 //! To add one: a file here, a variant of [`Command`], an arm in [`run`].
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+#[cfg(windows)]
+use transom_relay::service::log::LogFile;
+use transom_relay::status::LogWriter;
 
 mod diag;
 mod doctor;
@@ -13,7 +16,9 @@ mod list;
 mod manual;
 mod relay;
 mod rtsp;
+mod service;
 mod shutdown;
+mod state;
 mod vm;
 mod web;
 
@@ -43,12 +48,29 @@ enum Command {
     /// Makes, starts, stops and deletes machines that boot the guest image.
     #[command(after_help = vm::HELP)]
     Vm(vm::VmArgs),
+    /// Has the system start a relay: installs it as a service.
+    #[command(after_help = service::HELP)]
+    Service(service::ServiceArgs),
     /// Lists the guests that can be found from here, and how they are.
     #[command(after_help = list::HELP)]
     List(list::ListArgs),
     /// Writes man pages and completions.
     #[command(hide = true)]
     Manual(manual::ManualArgs),
+}
+
+impl Cli {
+    /// Where log lines go: to stderr, but a service of Windows has none.
+    pub fn log(&self) -> Box<dyn Write + Send> {
+        #[cfg(windows)]
+        if let Command::Service(args) = &self.command
+            && let Some(folder) = args.log()
+            && let Ok(file) = LogFile::open(folder)
+        {
+            return Box::new(file);
+        }
+        Box::new(LogWriter)
+    }
 }
 
 /// Does what the command line asks for.
@@ -59,6 +81,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Diag(args) => diag::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Vm(args) => vm::run(args),
+        Command::Service(args) => service::run(args),
         Command::List(args) => list::run(args),
         Command::Manual(args) => manual::run(args),
     }

@@ -31,6 +31,7 @@ pub mod rtcp;
 pub mod rtp;
 pub mod rtsp;
 pub mod sdp;
+pub mod service;
 pub mod session;
 pub mod stats;
 pub mod status;

@@ -3,14 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use transom_relay::status::LogWriter;
 
 mod cli;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
-        .target(env_logger::Target::Pipe(Box::new(LogWriter)))
+        .target(env_logger::Target::Pipe(cli.log()))
         .format_target(false)
         .init();
     cli::run(cli).unwrap_or_else(|e| {

@@ -102,7 +102,7 @@ impl fmt::Display for ListenAddr {
 pub enum RtspError {
     /// There is nothing to check links with.
     #[error(
-        "--rtsp {0} is open to the network, where players need links, and there is no secret to check them with: TRANSOM_STATE names the folder"
+        "--rtsp {0} is open to the network, where players need links, and there is no secret to check them with: --state names the folder"
     )]
     NoSecret(SocketAddr),
     /// The port is taken, or not ours to take.
@@ -414,7 +414,7 @@ mod tests {
     async fn nothing_is_open_to_the_network_by_accident() {
         let refused = Rtsp::bind(&config("0.0.0.0:0", Doors::Local(None)), &[]);
         let refused = refused.expect_err("nobody could watch");
-        assert!(refused.to_string().contains("TRANSOM_STATE"), "{refused}");
+        assert!(refused.to_string().contains("--state"), "{refused}");
         Rtsp::bind(&config("0.0.0.0:0", Doors::Open), &[]).expect("it is meant");
         let taken = Rtsp::bind(&config("127.0.0.1:0", Doors::Local(None)), &[]).expect("a port");
         let port = taken.listener.local_addr().expect("it is bound").port().to_string();

@@ -50,7 +50,7 @@ pub use host::{EventLog, Host};
 pub use picture::Picture;
 pub use player::Player;
 pub use process::Process;
-pub use qemu::{Display, Qemu};
+pub use qemu::{Bus, Display, Qemu};
 pub use relay::{Relay, free_udp_port};
 pub use run::{Test, cache_dir, machine_test, project_dir, release_dir};
 pub use shell::Output;

@@ -61,6 +61,17 @@ pub enum Display {
     },
 }
 
+/// What the image's disk hangs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bus {
+    /// virtio-blk.
+    Virtio,
+    /// The AHCI controller of the chipset: a disk of SCSI's for Linux, as Hyper-V's are.
+    Sata,
+    /// NVMe.
+    Nvme,
+}
+
 /// What a QEMU guest shall be like.
 #[derive(Clone)]
 pub struct Qemu {
@@ -69,6 +80,8 @@ pub struct Qemu {
     display: Display,
     disks: Vec<PathBuf>,
     image: PathBuf,
+    bus: Bus,
+    adapters: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,11 +91,19 @@ pub(crate) enum Accelerator {
 }
 
 impl Qemu {
-    /// Two processors, 1 GB, virtio-gpu at 1280x720.
+    /// Two processors, 1 GB, virtio-gpu at 1280x720; the disk is virtio's, and there is no network.
     pub fn new(test: &Test) -> Self {
         let display = Display::VirtioGpu { width: 1280, height: 720 };
         let image = project_dir().join("dist/transom.vhdx");
-        Self { test: test.clone(), name: "guest".into(), display, disks: Vec::new(), image }
+        Self {
+            test: test.clone(),
+            name: "guest".into(),
+            display,
+            disks: Vec::new(),
+            image,
+            bus: Bus::Virtio,
+            adapters: 0,
+        }
     }
 
     /// Another image than the shipped one.
@@ -94,6 +115,18 @@ impl Qemu {
     /// The display to boot with.
     pub fn display(mut self, display: Display) -> Self {
         self.display = display;
+        self
+    }
+
+    /// What the image's disk hangs on.
+    pub fn bus(mut self, bus: Bus) -> Self {
+        self.bus = bus;
+        self
+    }
+
+    /// So many network adapters, on a network of their own that leads nowhere.
+    pub fn adapters(mut self, count: u8) -> Self {
+        self.adapters = count;
         self
     }
 
@@ -175,7 +208,14 @@ impl Qemu {
             // What the guest writes goes to a temporary file: tests share one image.
             .arg("-drive")
             .arg(format!("if=none,id=disk,format=vhdx,snapshot=on,file={}", image.display()))
-            .args(["-device", "virtio-blk-pci,drive=disk"])
+            .args(["-device", self.bus.device()])
+            .args((0..self.adapters).flat_map(|n| {
+                // Two kinds in turns. Without a ROM: firmware would try to boot from there.
+                let model = if n % 2 == 0 { "e1000e" } else { "virtio-net-pci" };
+                let port = format!("hubport,hubid=0,id=net{n}");
+                let device = format!("{model},netdev=net{n},romfile=");
+                ["-netdev".into(), port, "-device".into(), device]
+            }))
             .args(self.disks.iter().enumerate().flat_map(|(n, disk)| {
                 let drive = "if=none,format=raw,readonly=on";
                 let drive = format!("{drive},id=disk{n},file={}", disk.display());
@@ -223,6 +263,17 @@ impl Qemu {
         })?;
         let machine = Machine::Qemu { process, qmp, cid, accelerator, plan: self.clone() };
         Ok(Guest::new(test, name, machine, vsock, shell, console))
+    }
+}
+
+impl Bus {
+    /// As an argument of `-device`.
+    fn device(self) -> &'static str {
+        match self {
+            Self::Virtio => "virtio-blk-pci,drive=disk",
+            Self::Sata => "ide-hd,drive=disk,bus=ide.0",
+            Self::Nvme => "nvme,drive=disk,serial=transom",
+        }
     }
 }
 

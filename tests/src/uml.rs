@@ -27,12 +27,13 @@ pub struct Uml<'a> {
     name: String,
     memory_mb: u32,
     cpus: u32,
+    cursor_plane: bool,
 }
 
 impl<'a> Uml<'a> {
     /// One processor, 1 GB.
     pub fn new(test: &'a Test) -> Self {
-        Self { test, name: "guest".into(), memory_mb: 1024, cpus: 1 }
+        Self { test, name: "guest".into(), memory_mb: 1024, cpus: 1, cursor_plane: true }
     }
 
     /// A name of its own, where a test has more than one guest.
@@ -50,6 +51,13 @@ impl<'a> Uml<'a> {
     /// One or two; with two, each is slower.
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
+        self
+    }
+
+    /// A card with one primary plane alone, in memory that is mapped cached: hyperv_drm's shape, but
+    /// for vblanks.
+    pub fn without_cursor_plane(mut self) -> Self {
+        self.cursor_plane = false;
         self
     }
 
@@ -84,6 +92,7 @@ impl<'a> Uml<'a> {
             .arg(format!("virtio_uml.device={}:{VIRTIO_ID_VSOCK}", vsock.device().display()))
             // The shell has the first console for itself, the kernel talks on stderr.
             .args(["con=null", "con0=fd:0,fd:1", "ssl=null", "ssl0=null,fd:2", "console=ttyS0"])
+            .arg(format!("vkms.enable_cursor={}", u8::from(self.cursor_plane)))
             // Twice as fast as ptrace.
             .arg("seccomp=on")
             .args(["panic=1", "init=/bin/sh", "--", "-c"])

@@ -57,6 +57,14 @@ impl Wine {
         self.command().args(arguments).output().context("tools/wine does not run")
     }
 
+    /// A program that does nothing until it is dropped. Without any, Wine ends its services, and what
+    /// they are told in that moment is lost.
+    pub fn session(&self, test: &Test) -> Result<Process> {
+        let mut command = self.command();
+        command.arg("cmd.exe").stdin(Stdio::piped()).stdout(Stdio::null());
+        Process::spawn(test, "wine-session", &mut command)
+    }
+
     /// Where drive C: is on this side.
     pub fn drive_c(&self) -> PathBuf {
         self.prefix.join("drive_c")

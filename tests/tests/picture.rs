@@ -94,6 +94,38 @@ fn the_cursor_and_drawing_without_flips_are_seen() {
     );
 }
 
+/// Hyper-V's card has no cursor plane: compositors draw the cursor into the picture, and the agent has
+/// nothing to lay over it.
+#[test]
+fn a_card_without_a_cursor_plane_is_shown_as_it_is() {
+    machine_test(
+        "a card without a cursor plane is shown as it is",
+        Duration::from_secs(120),
+        |test| {
+            let guest = Uml::new(test).without_cursor_plane().boot()?;
+            guest.start_agent(&[])?;
+            let mut card = guest.testcard()?;
+            card.tell("mode 1280x720 XRGB8888")?;
+            ensure!(card.tell("cursor 10 10").is_err(), "there is a cursor plane after all");
+            card.tell("still 3")?;
+            let info = Relay::command().args(["diag", &guest.address(), "info"]).output()?;
+            let info = String::from_utf8_lossy(&info.stdout).into_owned();
+            let planes: Vec<_> =
+                info.lines().filter(|l| l.contains("plane.") && l.contains("type")).collect();
+            ensure!(planes.len() == 1 && planes[0].ends_with("primary"), "planes: {planes:?}");
+            let relay = Relay::start(test, &guest)?;
+            let viewer = Viewer::ffmpeg(test, &relay.sdp())?;
+            viewer.wait_like(&pattern(3, 1280, 720), TRUE, SOON)?;
+            // Drawn into the buffer that is shown, as a cursor is by who has no plane for it.
+            let number: u32 = card.tell("scribble 80")?.parse()?;
+            viewer.wait_picture(SOON, "what was drawn", |picture| {
+                read_number(picture).is_ok_and(|n| n == number)
+            })?;
+            Ok(())
+        },
+    );
+}
+
 #[test]
 fn an_animation_moves() {
     machine_test("an animation moves", Duration::from_secs(120), |test| {

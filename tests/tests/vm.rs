@@ -1,11 +1,13 @@
-//! `transom vm`: the machines that users make, from creation to deletion.
+//! `transom vm`: the machines that users make, from creation to deletion; and the image in machines
+//! that `transom vm` does not make: other disks, network adapters, no Secure Boot.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use transom_tests::{Relay, Test, Viewer, free_udp_port, machine_test, project_dir};
+use serde_json::Value;
+use transom_tests::{Bus, Qemu, Relay, Test, Viewer, free_udp_port, machine_test, project_dir};
 
 /// An emulated boot, twice if KVM is tried first.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -97,13 +99,19 @@ fn a_machine_is_made_started_watched_stopped_and_deleted() {
         // The whole chain was verified: shim, GRUB and kernel, by keys of the firmware.
         let console = machines.console("doom");
         ensure!(console.contains("Secure boot enabled"), "no Secure Boot:\n{console}");
+        let facts = facts(&address)?;
+        ensure!(facts["firmware.secure-boot"] == true, "the guest: {facts}");
+        let lockdown = facts["kernel.lockdown"].as_str().unwrap_or_default();
+        ensure!(lockdown.contains("[integrity]"), "lockdown is {lockdown}");
+        ensure!(facts["disk.vda.bus"] == "virtio" && facts["disk.root"] == "vda", "{facts}");
+        ensure!(facts["network.adapters"] == 0 && facts["network.way-out"] == false, "{facts}");
         drop((viewer, relay));
 
         let stopped = machines.vm(&["stop", "doom"])?;
         let said = text(&stopped.stderr);
         ensure!(stopped.status.success() && !said.contains("switching it off"), "{said}");
         ensure!(machines.console("doom").contains("Power down"), "it was shut down in order");
-        let listed: serde_json::Value = serde_json::from_str(&machines.good(&["list", "--json"])?)?;
+        let listed: Value = serde_json::from_str(&machines.good(&["list", "--json"])?)?;
         ensure!(listed[0]["name"] == "doom" && listed[0]["running"] == false, "{listed}");
         machines.good(&["delete", "doom"])?;
         machines.refused(&["delete", "doom"], "there is no VM named doom")?;
@@ -111,6 +119,48 @@ fn a_machine_is_made_started_watched_stopped_and_deleted() {
         ensure!(Path::new(&image).exists(), "the image stays");
         Ok(())
     });
+}
+
+/// What the agent tells of its guest.
+fn facts(address: &str) -> Result<Value> {
+    let output = Relay::command().args(["diag", address, "info", "--json"]).output()?;
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    ensure!(output.status.success(), "info: {err}");
+    let mut told: Value = serde_json::from_str(&out).with_context(|| out.clone())?;
+    Ok(told["facts"].take())
+}
+
+/// The same file without Secure Boot, from other disks than virtio's, with one network adapter and
+/// with several: the picture streams, and nothing of the guest is on a network.
+fn boots_elsewhere(name: &str, bus: Bus, (disk, on): (&str, &str), adapters: u8) {
+    machine_test(name, LIMIT, |test| {
+        let guest = Qemu::new(test).bus(bus).adapters(adapters).boot()?;
+        let relay = Relay::start(test, &guest)?;
+        let viewer = Viewer::ffmpeg(test, &relay.sdp())?;
+        viewer.wait_frames(10, BOOT)?;
+        let facts = facts(&guest.address())?;
+        ensure!(facts["firmware.uefi"] == true, "{facts}");
+        ensure!(facts["firmware.secure-boot"] == false, "{facts}");
+        ensure!(facts["disk.root"] == disk, "{facts}");
+        ensure!(facts[format!("disk.{disk}.bus")] == on, "{facts}");
+        ensure!(facts["network.adapters"] == adapters, "{facts}");
+        let unused = facts["network.adapter.0"].as_str().unwrap_or_default();
+        ensure!(unused == "PCI 8086:10d3, not in use", "{facts}");
+        ensure!(facts["network.way-out"] == false, "{facts}");
+        let failed = guest.run("systemctl --failed --no-legend --plain")?;
+        ensure!(failed.is_empty(), "failed units: {failed}");
+        Ok(())
+    });
+}
+
+#[test]
+fn it_boots_from_sata_with_two_network_adapters() {
+    boots_elsewhere("it boots from sata with two network adapters", Bus::Sata, ("sda", "SATA"), 2);
+}
+
+#[test]
+fn it_boots_from_nvme_with_a_network_adapter() {
+    boots_elsewhere("it boots from nvme with a network adapter", Bus::Nvme, ("nvme0n1", "NVMe"), 1);
 }
 
 fn left_over(run: &Path) -> Result<Vec<PathBuf>> {

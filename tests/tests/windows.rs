@@ -1,5 +1,5 @@
 //! `transom.exe` under Wine: what it says, where it keeps things, and that a real guest's pictures
-//! come out of it. Run by `make test-windows`, which builds it; it is no part of the ordinary tests,
+//! come out of it, also as a service. Run by `make test-windows`, which builds it; it is no part of the ordinary tests,
 //! for the cross-build takes minutes.
 //!
 //! Wine has no Hyper-V: the way to the guest is a tunnel, and `hyperv:` can only fail, clearly.
@@ -7,13 +7,13 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Output;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use transom_tests::card::pattern;
 use transom_tests::wine::{Wine, tunnel};
-use transom_tests::{Relay, Uml, Viewer, free_udp_port, machine_test};
+use transom_tests::{Relay, Test, Uml, Viewer, free_udp_port, machine_test};
 
 const LIMIT: Duration = Duration::from_secs(300);
 const SOON: Duration = Duration::from_secs(60);
@@ -49,7 +49,7 @@ fn it_says_what_it_is_and_what_it_lacks() {
         let wine = Wine::new(test)?;
         let version = good(&wine, &["--version"])?;
         ensure!(version.trim().ends_with(env!("CARGO_PKG_VERSION")), "{version}");
-        for verb in ["relay", "vm", "list", "link", "diag", "doctor"] {
+        for verb in ["relay", "vm", "list", "link", "diag", "doctor", "service"] {
             let help = good(&wine, &[verb, "--help"])?;
             ensure!(help.contains("Example") && help.contains("transom"), "{verb}: {help}");
         }
@@ -67,6 +67,11 @@ fn it_says_what_it_is_and_what_it_lacks() {
         refused(&wine, &["vm", "start", "doom"], 1, silent)?;
         refused(&wine, &["list"], 1, silent)?;
         refused(&wine, &["vm", "start", "a/b"], 2, "letters of any language")?;
+        // A service that could not start is refused at once, and only Windows starts one.
+        refused(&wine, &["service", "install", "--", "hyperv:"], 2, "hyperv: needs the name")?;
+        let run = ["service", "run", "x", "--folder", "C:\\", "--state", "C:\\", "--", "hyperv:x"];
+        refused(&wine, &run, 1, "this is for the service manager")?;
+        refused(&wine, &["service", "uninstall"], 1, "there is no service transom-relay")?;
 
         // Names in any language get through the command line and out again, as UTF-8.
         let image = "C:\\Bilder mit Leerzeichen\\Büro ゲーム.vhdx";
@@ -148,8 +153,55 @@ fn a_guests_pictures_come_out_of_it() {
         relay.process().signal(Signal::SIGINT)?;
         let status = relay.process().wait(SOON)?;
         ensure!(status.code() == Some(0), "Ctrl-C: {status:?}");
-        Ok(())
+        drop(viewer);
+        as_a_service(test, &wine, &name)
     });
+}
+
+/// The same relay, started and stopped by the service manager.
+fn as_a_service(test: &Test, wine: &Wine, guest: &str) -> Result<()> {
+    let _session = wine.session(test)?;
+    let (out, _) = status(wine, 4)?;
+    ensure!(out.trim() == "transom-relay: not installed", "{out}");
+    let (port, folder) = (free_udp_port()?, test.dir().canonicalize()?);
+    let (target, sdp) = (format!("udp://127.0.0.1:{port}"), folder.join("service.sdp"));
+    let sdp_there = format!("Z:{}", sdp.display()).replace('/', "\\");
+    let http = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let relay = [guest, "--rtp", &target, "--sdp", &sdp_there, "--http", &http];
+    let install = [&["service", "install", "--"], &relay[..]].concat();
+    good(wine, &install)?;
+    let viewer = Viewer::ffmpeg(test, &sdp)?;
+    viewer.wait_frames(10, SOON)?;
+    let (out, json) = status(wine, 0)?;
+    ensure!(out.starts_with("transom-relay: running, process "), "{out}");
+    ensure!(json["state"] == "running" && json["pid"].as_u64() > Some(0), "{json}");
+    refused(wine, &install, 1, "there is a service of this name")?;
+
+    // Its secret and its log are its own, and links are made with that secret.
+    let state = wine.drive_c().join("ProgramData/transom/relay");
+    ensure!(state.join("key").is_file(), "no key in {}", state.display());
+    let link = good(wine, &["link", "doom", "--state", "C:\\ProgramData\\transom\\relay"])?;
+    ensure!(link.starts_with(&format!("http://{http}/doom/#token=")), "{link}");
+    let log = std::fs::read_to_string(state.join("transom.log"))?;
+    ensure!(log.contains("pages at http://"), "{log}");
+
+    let removed = good(wine, &["service", "uninstall"])?;
+    ensure!(removed.trim() == "transom-relay is removed", "{removed}");
+    // It is stopped, and goes when it has ended; its page is the first to go.
+    let end = Instant::now() + SOON;
+    while TcpStream::connect(&http).is_ok() || status(wine, 4).is_err() {
+        ensure!(Instant::now() < end, "it is still there");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+/// What is told of the service, to people and to programs; it has to end with this status.
+fn status(wine: &Wine, expected: i32) -> Result<(String, serde_json::Value)> {
+    let (output, out, err) = transom(wine, &["service", "status"])?;
+    ensure!(output.status.code() == Some(expected), "{:?}: {out}{err}", output.status);
+    let (_, json, err) = transom(wine, &["service", "status", "--json"])?;
+    Ok((out, serde_json::from_str(&json).with_context(|| format!("{json}{err}"))?))
 }
 
 fn get(address: &str, path: &str) -> Result<String> {

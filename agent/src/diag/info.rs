@@ -1,5 +1,6 @@
 //! Facts about the guest, by dotted paths.
 
+mod devices;
 mod display;
 
 use std::path::Path;
@@ -32,6 +33,10 @@ const OF_INTEREST: [&str; 4] = ["RUST_LOG", "LIBVA_", "GALLIUM_", "MESA_"];
 /// Efivars of the UEFI specification carry four bytes of attributes in front.
 const SECURE_BOOT: &str =
     "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+/// What the boot loader and the kernel's own start handed over (x86 only).
+const BOOT_PARAMS: &str = "/sys/kernel/boot_params/data";
+/// There, whether Secure Boot is on: 2 is off, 3 is on (Documentation/arch/x86/zero-page.rst).
+const BOOT_PARAMS_SECURE: usize = 0x1ec;
 
 /// A text as a value.
 pub fn text(value: impl Into<String>) -> Value {
@@ -53,6 +58,7 @@ pub fn run(context: &Context, talk: &mut Conversation) -> Answer {
         talk.fact(format!("gpu.driver.{}", super::gpu::fit(&folder)), text(version))?;
     }
     inputs(talk)?;
+    devices::run(talk)?;
     let transports = vsock_transports();
     talk.fact("vsock.transports", text(transports.join(", ")))?;
     talk.fact("vsock.loopback", Value::Flag(Path::new("/sys/module/vsock_loopback").exists()))
@@ -81,8 +87,8 @@ fn system(talk: &mut Conversation) -> Answer {
     }
     talk.fact("machine.hypervisor", text(hypervisor()))?;
     talk.fact("firmware.uefi", Value::Flag(Path::new("/sys/firmware/efi").exists()))?;
-    if let Ok(bytes) = std::fs::read(SECURE_BOOT) {
-        talk.fact("firmware.secure-boot", Value::Flag(bytes.get(4) == Some(&1)))?;
+    if let Some(on) = secure_boot() {
+        talk.fact("firmware.secure-boot", Value::Flag(on))?;
     }
     let release = read("/etc/os-release").unwrap_or_default();
     let field = |name: &str| guest::text::os_release(&release, name).map(str::to_owned);
@@ -107,6 +113,19 @@ fn system(talk: &mut Conversation) -> Answer {
         talk.fact("cpu.model", text(model))?;
     }
     Ok(())
+}
+
+/// Whether the firmware checked what it started; nothing where it does not say.
+fn secure_boot() -> Option<bool> {
+    if let Ok(bytes) = std::fs::read(SECURE_BOOT) {
+        return Some(bytes.get(4) == Some(&1));
+    }
+    // The shipped image has no efivarfs; the kernel's own note of what it asked the firmware stays.
+    match std::fs::read(BOOT_PARAMS).ok()?.get(BOOT_PARAMS_SECURE) {
+        Some(2) => Some(false),
+        Some(3) => Some(true),
+        _ => None,
+    }
 }
 
 /// What the guest runs on, as far as it can tell.

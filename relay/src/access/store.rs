@@ -29,7 +29,10 @@ const MAX_FILE: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No idea where it might be.
-    #[error("no folder for the secret behind links: set TRANSOM_STATE to one, or HOME")]
+    #[error(
+        "no folder for the secret behind links: name one by --state, or set {}",
+        if cfg!(windows) { "LOCALAPPDATA" } else { "HOME" }
+    )]
     Nowhere,
     /// A file or folder.
     #[error("{}: {why}", path.display())]
@@ -110,13 +113,7 @@ impl Store {
     /// See [`StoreError`].
     pub fn open_default() -> Result<Self, StoreError> {
         let from = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let dir = from("TRANSOM_STATE")
-            .or_else(|| from("STATE_DIRECTORY"))
-            .or_else(|| from("XDG_STATE_HOME").map(|dir| dir.join("transom")))
-            .or_else(|| from("HOME").map(|home| home.join(".local/state/transom")))
-            .or_else(|| from("LOCALAPPDATA").map(|dir| dir.join("transom")))
-            .ok_or(StoreError::Nowhere)?;
-        Self::open(&dir)
+        Self::open(&default_folder(cfg!(windows), from).ok_or(StoreError::Nowhere)?)
     }
 
     /// Opens a folder, and makes it and a key if there is none.
@@ -366,6 +363,48 @@ impl Store {
     pub fn serving(&self) -> Option<Serving> {
         let (_, bytes) = self.read("relay").ok()?;
         serde_json::from_slice(&bytes).ok()
+    }
+}
+
+/// Where the platform keeps what is one user's, on one machine. On Windows shells of other systems
+/// set HOME, to folders that come and go; LOCALAPPDATA alone is of Windows' own making there.
+fn default_folder(windows: bool, from: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    if windows {
+        return from("LOCALAPPDATA")
+            .or_else(|| from("USERPROFILE").map(|home| home.join("AppData").join("Local")))
+            .map(|local| local.join("transom"));
+    }
+    // systemd sets the first, for units with StateDirectory=.
+    from("STATE_DIRECTORY")
+        .or_else(|| from("XDG_STATE_HOME").map(|dir| dir.join("transom")))
+        .or_else(|| from("HOME").map(|home| home.join(".local/state/transom")))
+}
+
+#[cfg(test)]
+mod place_tests {
+    use super::*;
+
+    #[test]
+    fn each_platform_has_its_own_place() {
+        let place = |windows, set: &[(&str, &str)]| {
+            let set = set.to_vec();
+            let value = move |name: &str| {
+                set.iter().find(|(known, _)| *known == name).map(|(_, v)| PathBuf::from(v))
+            };
+            default_folder(windows, value)
+        };
+        let home = ("HOME", "home");
+        let here = |parts: &[&str]| Some(parts.iter().collect::<PathBuf>());
+        assert_eq!(place(true, &[home, ("LOCALAPPDATA", "local")]), here(&["local", "transom"]));
+        assert_eq!(
+            place(true, &[home, ("USERPROFILE", "me"), ("XDG_STATE_HOME", "x")]),
+            here(&["me", "AppData", "Local", "transom"])
+        );
+        assert_eq!(place(true, &[home]), None);
+        assert_eq!(place(false, &[home]), here(&["home", ".local/state/transom"]));
+        assert_eq!(place(false, &[home, ("XDG_STATE_HOME", "x")]), here(&["x", "transom"]));
+        assert_eq!(place(false, &[home, ("STATE_DIRECTORY", "s")]), here(&["s"]));
+        assert_eq!(place(false, &[("LOCALAPPDATA", "local")]), None);
     }
 }
 

@@ -10,6 +10,8 @@ use transom_relay::access::{
     store::{Serving, Store},
 };
 
+use super::state::StateArgs;
+
 /// Behind `transom link --help`.
 pub const HELP: &str = "\
 Examples:
@@ -25,8 +27,8 @@ Examples:
     transom link --revoke 0123456789abcdef
     transom link --revoke-all
 
-A link is as good as a password until it expires. Its secret lives in TRANSOM_STATE, or
-~/.local/state/transom; the relay must run with the same folder, as the same user.";
+A link is as good as a password until it expires. Its secret lies in the folder --state: the relay
+must have the same, and this user must be able to read it.";
 
 /// What `transom link` is told.
 #[derive(Debug, Args)]
@@ -71,6 +73,9 @@ pub struct LinkArgs {
     #[arg(long, conflicts_with_all = ["guest", "all", "revoke"])]
     revoke_all: bool,
 
+    #[command(flatten)]
+    state: StateArgs,
+
     /// Tell it as JSON.
     #[arg(long)]
     json: bool,
@@ -89,7 +94,7 @@ fn authority(text: &str) -> Result<String, &'static str> {
 
 /// Makes the link, or takes it back.
 pub fn run(args: &LinkArgs) -> anyhow::Result<ExitCode> {
-    let store = Store::open_default()?;
+    let store = args.state.open()?;
     if args.revoke_all {
         store.revoke_all()?;
         tell(

@@ -24,7 +24,7 @@ use transom_relay::{
     vm::gpu,
 };
 
-use super::{rtsp::RtspArgs, shutdown::shutdown, web};
+use super::{rtsp::RtspArgs, shutdown::shutdown, state::StateArgs, web};
 
 /// Behind `transom relay --help`.
 pub const HELP: &str = "\
@@ -98,6 +98,10 @@ pub struct RelayArgs {
 
     #[command(flatten)]
     web: web::WebArgs,
+
+    #[command(flatten)]
+    state: StateArgs,
+
     /// Serve figures for Prometheus at http://ADDR/metrics; a port alone is on loopback.
     #[arg(long, value_name = "ADDR", env = "TRANSOM_METRICS")]
     metrics: Option<MetricsAddr>,
@@ -122,7 +126,8 @@ pub fn run(args: RelayArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
+/// The same, for whom an exit code is not enough.
+pub fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
     for (i, target) in args.rtp.iter().enumerate() {
         if let Some(other) = args.rtp[..i].iter().find(|other| other.overlaps(target)) {
             anyhow::bail!(
@@ -184,8 +189,8 @@ fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
             }));
         }
         let (packet, locked) = (args.payload.into(), args.web.require_token);
-        let rtsp = args.rtsp.start(packet, epoch, &feeds, locked, stopped.clone())?;
-        web::start(&args.web, feeds, args.bitrate, epoch).await?;
+        let rtsp = args.rtsp.start(packet, epoch, &feeds, &args.state, locked, stopped.clone())?;
+        web::start(&args.web, &args.state, feeds, args.bitrate, epoch).await?;
         if let Some(metrics) = metrics {
             tokio::spawn(async {
                 if let Err(e) = metrics.serve().await {

@@ -9,10 +9,11 @@ use anyhow::Context;
 use clap::{Args, builder::FalseyValueParser};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use transom_relay::{
-    access::store::Store,
     feed::Feed,
     rtsp::{Config, Doors, ListenAddr, Rtsp},
 };
+
+use super::state::StateArgs;
 
 /// How long players may take to be told that it is over.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(500);
@@ -46,12 +47,12 @@ impl RtspArgs {
         packet: usize,
         epoch: Instant,
         feeds: &[Feed],
+        state: &StateArgs,
         require_token: bool,
         mut stopped: watch::Receiver<()>,
     ) -> anyhow::Result<Running> {
         let Some(listen) = self.rtsp else { return Ok(Running(None)) };
-        let secret =
-            || Store::open_default().map(Arc::new).context("no secret to check links with");
+        let secret = || state.open().map(Arc::new).context("no secret to check links with");
         let doors = if self.rtsp_open {
             Doors::Open
         } else if require_token {

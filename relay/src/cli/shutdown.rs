@@ -37,6 +37,7 @@ pub fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
             _ = close.recv() => {}
             _ = sign_out.recv() => {}
             _ = shutdown.recv() => {}
+            () = transom_relay::service::manager::stopped() => {}
         }
     })
 }

@@ -10,11 +10,13 @@ use anyhow::Context;
 use clap::{Args, builder::FalseyValueParser};
 use tokio::net::TcpListener;
 use transom_relay::{
-    access::store::{Serving, Store},
+    access::store::Serving,
     feed::Feed,
     http::{self, App, Settings, is_loopback},
     webrtc::{Stage, WebRtc},
 };
+
+use super::state::StateArgs;
 
 /// Most bits per second that viewers together may ask an encoder for, unless --bitrate says so:
 /// what the agent starts with.
@@ -80,6 +82,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 /// Starts what was asked for; it runs until the runtime ends.
 pub async fn start(
     args: &WebArgs,
+    state: &StateArgs,
     feeds: Vec<Feed>,
     bitrate: Option<u32>,
     epoch: Instant,
@@ -97,7 +100,7 @@ pub async fn start(
         .with_context(|| format!("cannot serve HTTP on {wanted}"))?;
     let address = listener.local_addr().context("the HTTP socket has no address")?;
     let udp = args.webrtc_udp.unwrap_or(address);
-    let store = Arc::new(Store::open_default()?);
+    let store = Arc::new(state.open()?);
     let webrtc =
         WebRtc::bind(udp, Arc::clone(&store), epoch, bitrate.unwrap_or(MAX_BITRATE).into())
             .with_context(|| format!("cannot open UDP {udp} for WebRTC (--webrtc-udp)"))?;

@@ -90,7 +90,7 @@ impl Info {
 /// A number with its unit, where its path tells which it is.
 fn words(path: &str, number: i64) -> String {
     match u64::try_from(number) {
-        Ok(bytes) if path.starts_with("memory.") => tell::bytes(bytes),
+        Ok(bytes) if path.starts_with("memory.") || path.ends_with(".bytes") => tell::bytes(bytes),
         Ok(seconds) if path.ends_with(".uptime") => tell::span(Duration::from_secs(seconds)),
         _ => number.to_string(),
     }

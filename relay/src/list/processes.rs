@@ -83,6 +83,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
     fn hypervisors_name_their_guests() {
         assert_eq!(
             of("/usr/bin/qemu-system-x86_64 -m 1G -device vhost-vsock-pci,id=v,guest-cid=7"),

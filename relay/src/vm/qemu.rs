@@ -217,6 +217,7 @@ pub(super) mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
     fn the_plan_is_pinned() {
         let places = Places { state: "/state/doom".into(), run: "/run/doom".into() };
         let firmware = Firmware { code: "/fw/code.fd".into(), variables: "/fw/vars.fd".into() };

@@ -74,6 +74,7 @@ proptest! {
 
 /// The page's own encoder, run by Node, makes the same bytes and reads the answers.
 #[test]
+#[cfg(unix)] // Node is no program of Windows where this runs there
 fn the_page_speaks_the_same_language() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/input-wire.mjs");
     let node = Command::new("node").arg(script).output();

@@ -14,6 +14,7 @@ mod moving;
 mod page;
 mod peer;
 mod play;
+mod ring;
 mod stream;
 mod vaapi;
 
@@ -39,6 +40,7 @@ const PARTS: &[Part] = &[
     ("diagnostics-cost", diagnostics::cost::measure),
     ("play", play::measure),
     ("vaapi", vaapi::measure),
+    ("ring", ring::measure),
 ];
 /// Several times what a part takes on an idle machine of two cores without KVM.
 const LIMIT: Duration = Duration::from_secs(900);

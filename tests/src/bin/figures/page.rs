@@ -27,6 +27,7 @@ const TABLES: &[Table] = &[
     ("diagnostics-cost", "diagnostics-cost", diagnostics::costs),
     ("play", "play", play),
     ("vaapi", "vaapi", vaapi),
+    ("ring", "ring", ring),
 ];
 
 const SCENES: [(&str, &str); 4] = [
@@ -287,6 +288,25 @@ fn vaapi(lines: &Lines) -> Option<String> {
     for held in lines.of("growth").next()?["process"].as_array()? {
         let (frames, files) = (&held["frames"], &held["files"]);
         writeln!(text, "| after {frames} frames | {} | {files} |", held["resident_kib"]).ok()?;
+    }
+    Some(text)
+}
+
+fn ring(lines: &Lines) -> Option<String> {
+    let mut text = String::from(
+        "| ms | p50 | p95 | p99 | an IDR, p50 | p99 more than unbounded | target |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
+    let unbounded = lines.spread("unbounded", "p99")?.median;
+    for (what, target) in [("unbounded", ""), ("ring of 256 KiB", "≤ 2"), ("ring of 24 KiB", "")]
+    {
+        let of = |field: &str| lines.spread(what, field);
+        let (p50, p95, p99, idr) = (of("p50")?, of("p95")?, of("p99")?, of("idr_p50")?);
+        let more = match what {
+            "unbounded" => String::new(),
+            _ => format!("**{:.2}**", p99.median - unbounded),
+        };
+        writeln!(text, "| {what} | {p50} | {p95} | {p99} | {idr} | {more} | {target} |").ok()?;
     }
     Some(text)
 }
