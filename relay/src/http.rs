@@ -1,9 +1,10 @@
-//! The page, WHEP and the API, over HTTP/1.1.
+//! The page, WHEP, streams and the API, over HTTP/1.1.
 //!
 //! ```text
 //!   GET  /                     the guests to pick from, or the only one's page
 //!   GET  /GUEST/               the page that plays
 //!   POST /GUEST/whep           WHEP; what it answers with 201 is ended by DELETE   (whep.rs)
+//!   GET  /GUEST/stream.ts      MPEG-TS, for players that open an address                 (stream.rs)
 //!   GET  /api/guests           what is relayed, as JSON                              (api.rs)
 //!   GET  /-/FILE               what pages are made of; no guest can have this name  (assets.rs)
 //! ```
@@ -33,6 +34,7 @@ use tower_service::Service;
 pub mod api;
 pub mod assets;
 pub mod guard;
+pub mod stream;
 pub mod whep;
 
 use crate::{
@@ -49,6 +51,10 @@ const HEAD: Duration = Duration::from_secs(15);
 
 /// Longest head of a request.
 const MAX_HEAD: usize = 32 * 1024;
+
+/// Kept in the socket for a player that does not keep up. More would be older than what could be
+/// shown instead: a second of it at 2 Mb/s.
+const SEND_BUFFER: usize = 256 * 1024;
 
 /// Longest body: an offer of a browser that knows every codec has some 10 kB.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -77,6 +83,8 @@ pub struct App {
     pub settings: Settings,
     /// Tokens that were wrong.
     pub failures: Mutex<Failures>,
+    /// Room for players of streams.
+    pub streams: Arc<Semaphore>,
 }
 
 impl App {
@@ -88,7 +96,8 @@ impl App {
         settings: Settings,
     ) -> Self {
         let failures = Mutex::new(Failures::new(Instant::now()));
-        Self { stages, webrtc, store, settings, failures }
+        let streams = Arc::new(Semaphore::new(stream::MAX_STREAMS));
+        Self { stages, webrtc, store, settings, failures, streams }
     }
 
     /// The guest of this name.
@@ -128,6 +137,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/guests/{guest}", get(api::guest))
         .route("/{guest}", get(assets::to_page))
         .route("/{guest}/", get(assets::page))
+        .route("/{guest}/stream.ts", get(stream::stream))
         .route("/{guest}/whep", post(whep::offer).options(whep::options))
         .route(
             "/{guest}/whep/{session}",
@@ -165,6 +175,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>) -> io::Result<()> {
         };
         let Ok(local) = stream.local_addr() else { continue };
         let _ = stream.set_nodelay(true);
+        let _ = socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
         let router = router.clone().layer(Extension(Connection { peer, local }));
         tokio::spawn(async move {
             let _permit = permit;
