@@ -10,6 +10,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use transom_fuzz::encoder::{believed, play};
+use transom_relay::ts::still::Still;
 
 /// Scripts that share a process.
 const BATCH: u64 = 500;
@@ -70,10 +71,17 @@ fn batch(from: u64, to: u64) -> Result<u64, String> {
             let scripts = (from..to).map(|number| (number, script(number)));
             for (number, script) in std::iter::once((from, FIRST.to_vec())).chain(scripts) {
                 let mut frame = 0;
-                let mut stream = Vec::new();
+                let (mut stream, mut still) = (Vec::new(), Still::default());
                 play(&script, |unit, size, screen| {
                     stream.extend_from_slice(&unit.bytes);
                     let samples = believed(screen, size);
+                    still.look(&unit.bytes);
+                    // What the relay puts behind the last picture of a screen at rest.
+                    for again in still.repeat().iter().cycle().take(frame as usize % 3) {
+                        stream.extend_from_slice(again);
+                        let samples = samples.clone();
+                        let _ = expect.send(Expected { script: number, frame, samples });
+                    }
                     // The other side has given up, and says why.
                     let _ = expect.send(Expected { script: number, frame, samples });
                     frame += 1;

@@ -5,6 +5,7 @@
 //! believes that decoders show, for the caller to hold against a decoder. It refuses nothing and
 //! ends after so many frames.
 
+use openh264::{decoder::Decoder, formats::YUVSource};
 use transom_agent::capture::Frame;
 use transom_agent::damage::{Damage, Rect};
 use transom_agent::encode::screen::Screen;
@@ -12,6 +13,7 @@ use transom_agent::encode::{AccessUnit, Request, Tuning};
 use transom_agent::mirror::{Mirror, PixelFormat};
 use transom_agent::picture::Picture;
 use transom_protocol::{BitRate, GuestTime};
+use transom_relay::ts::{Muxer, still::Still};
 
 /// A script has no more frames than this.
 const MAX_FRAMES: u32 = 40;
@@ -208,29 +210,53 @@ pub fn believed(screen: &Screen, (width, height): (u32, u32)) -> Vec<u8> {
 
 /// The fuzz target's body: OpenH264's decoder has to show what the encoder believes.
 pub fn encoder(data: &[u8]) {
-    use openh264::{decoder::Decoder, formats::YUVSource};
     let mut decoder = Decoder::new().expect("a decoder");
+    play(data, |unit, size, screen| show(&mut decoder, &unit.bytes, size, &believed(screen, size)));
+}
+
+/// The body of another: what the relay puts behind a picture on a screen at rest shows that picture
+/// again, and those that follow do not notice.
+pub fn still(data: &[u8]) {
+    let (mut decoder, mut still) = (Decoder::new().expect("a decoder"), Still::default());
     play(data, |unit, size, screen| {
-        let decoded = decoder.decode(&unit.bytes).expect("a conforming stream");
-        let decoded = decoded.expect("a picture at once");
-        assert_eq!(decoded.dimensions(), (size.0 as usize, size.1 as usize));
-        let (luma, u, v) = decoded.strides();
-        let (columns, rows) = decoded.dimensions();
-        let planes = [
-            (decoded.y(), luma, columns, rows),
-            (decoded.u(), u, columns / 2, rows / 2),
-            (decoded.v(), v, columns / 2, rows / 2),
-        ];
         let believed = believed(screen, size);
-        let mut rest = believed.as_slice();
-        for (plane, stride, columns, rows) in planes {
-            for row in plane.chunks(stride).take(rows) {
-                let (line, behind) = rest.split_at(columns);
-                assert!(row[..columns] == *line, "decoder and encoder disagree");
-                rest = behind;
-            }
+        show(&mut decoder, &unit.bytes, size, &believed);
+        still.look(&unit.bytes);
+        let repeated = still.repeat().expect("the encoder's pictures can be repeated");
+        for _ in 0..3 {
+            show(&mut decoder, &repeated, size, &believed);
         }
     });
+    // Any bytes, as a guest may send them, on the way to players.
+    let (mut still, mut muxer, mut packets) = (Still::default(), Muxer::default(), Vec::new());
+    for unit in data.split(|byte| *byte == 0xff) {
+        still.look(unit);
+        let repeated = still.repeat().unwrap_or_default();
+        assert!(repeated.len() < 64);
+        muxer.picture(unit, unit.len() % 2 == 0, unit.len() as i64 - 9, &mut packets);
+    }
+    assert!(packets.len() % 188 == 0 && packets.chunks(188).all(|packet| packet[0] == 0x47));
+}
+
+fn show(decoder: &mut Decoder, unit: &[u8], size: (u32, u32), believed: &[u8]) {
+    let decoded = decoder.decode(unit).expect("a conforming stream");
+    let decoded = decoded.expect("a picture at once");
+    assert_eq!(decoded.dimensions(), (size.0 as usize, size.1 as usize));
+    let (luma, u, v) = decoded.strides();
+    let (columns, rows) = decoded.dimensions();
+    let planes = [
+        (decoded.y(), luma, columns, rows),
+        (decoded.u(), u, columns / 2, rows / 2),
+        (decoded.v(), v, columns / 2, rows / 2),
+    ];
+    let mut rest = believed;
+    for (plane, stride, columns, rows) in planes {
+        for row in plane.chunks(stride).take(rows) {
+            let (line, behind) = rest.split_at(columns);
+            assert!(row[..columns] == *line, "decoder and encoder disagree");
+            rest = behind;
+        }
+    }
 }
 
 /// Scripts to start from: text that scrolls, noise, a change of size.
@@ -244,4 +270,16 @@ pub fn seeds() -> Vec<Vec<u8>> {
         ],
         vec![30, 98, 255, 4, 0, 0, 255, 255, 30, 250, 2, 0, 6, 1, 1, 9, 9, 99, 99, 250, 3, 0],
     ]
+}
+
+/// Scripts again, and a stream of parameter sets and slices as they are sent.
+pub fn still_seeds() -> Vec<Vec<u8>> {
+    let mut streams = seeds();
+    let mut stream = Vec::new();
+    play(&streams[0].clone(), |unit, _, _| {
+        stream.extend_from_slice(&unit.bytes[..unit.bytes.len().min(200)]);
+        stream.push(0xff);
+    });
+    streams.push(stream);
+    streams
 }

@@ -41,8 +41,9 @@ use transom_relay::{
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All targets.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     ("encoder", encoder::encoder, encoder::seeds),
+    ("still", encoder::still, encoder::still_seeds),
     ("driver_coded", vaapi::coded, vaapi::coded_seeds),
     ("driver_process", vaapi::helper, vaapi::helper_seeds),
     ("wire_guest", wire_guest, guest_seeds),
@@ -443,7 +444,7 @@ mod tests {
             seeds.iter().for_each(|seed| body(seed));
             let rounds = match name {
                 // Each is dozens of frames, coded and decoded.
-                "encoder" => 400,
+                "encoder" | "still" => 400,
                 // Each is a conversation over a socket, or several.
                 "reader" => 4_000,
                 _ => 20_000,

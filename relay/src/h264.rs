@@ -9,6 +9,8 @@ pub mod nal {
     pub const SPS: u8 = 7;
     /// Picture parameter set.
     pub const PPS: u8 = 8;
+    /// Access unit delimiter.
+    pub const AUD: u8 = 9;
 
     /// The type of a NAL unit that is not empty.
     pub fn kind(unit: &[u8]) -> u8 {

@@ -1,9 +1,10 @@
-//! The page, WHEP and the API, over HTTP/1.1.
+//! The page, WHEP, streams and the API, over HTTP/1.1, encrypted or not ([`tls`]).
 //!
 //! ```text
 //!   GET  /                     the guests to pick from, or the only one's page
 //!   GET  /GUEST/               the page that plays
 //!   POST /GUEST/whep           WHEP; what it answers with 201 is ended by DELETE   (whep.rs)
+//!   GET  /GUEST/stream.ts      MPEG-TS, for players that open an address                 (stream.rs)
 //!   GET  /api/guests           what is relayed, as JSON                              (api.rs)
 //!   GET  /-/FILE               what pages are made of; no guest can have this name  (assets.rs)
 //! ```
@@ -13,9 +14,13 @@
 //! bodies, headers and connections without bounds ([`guard`]).
 
 use std::{
+    collections::VecDeque,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -27,12 +32,20 @@ use axum::{
     routing::{get, post},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
+    task::AbortHandle,
+    time::timeout,
+};
 use tower_service::Service;
 
 pub mod api;
 pub mod assets;
 pub mod guard;
+pub mod stream;
+pub mod tls;
 pub mod whep;
 
 use crate::{
@@ -40,6 +53,7 @@ use crate::{
     webrtc::{Stage, WebRtc},
 };
 use guard::Failures;
+use tls::Tls;
 
 /// Connections at a time; a browser takes a few, a list of guests one.
 const MAX_CONNECTIONS: usize = 512;
@@ -49,6 +63,10 @@ const HEAD: Duration = Duration::from_secs(15);
 
 /// Longest head of a request.
 const MAX_HEAD: usize = 32 * 1024;
+
+/// Kept in the socket for a player that does not keep up. More would be older than what could be
+/// shown instead: a second of it at 2 Mb/s.
+const SEND_BUFFER: usize = 256 * 1024;
 
 /// Longest body: an offer of a browser that knows every codec has some 10 kB.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -77,6 +95,8 @@ pub struct App {
     pub settings: Settings,
     /// Tokens that were wrong.
     pub failures: Mutex<Failures>,
+    /// Room for players of streams.
+    pub streams: Arc<Semaphore>,
 }
 
 impl App {
@@ -88,7 +108,8 @@ impl App {
         settings: Settings,
     ) -> Self {
         let failures = Mutex::new(Failures::new(Instant::now()));
-        Self { stages, webrtc, store, settings, failures }
+        let streams = Arc::new(Semaphore::new(stream::MAX_STREAMS));
+        Self { stages, webrtc, store, settings, failures, streams }
     }
 
     /// The guest of this name.
@@ -128,6 +149,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/guests/{guest}", get(api::guest))
         .route("/{guest}", get(assets::to_page))
         .route("/{guest}/", get(assets::page))
+        .route("/{guest}/stream.ts", get(stream::stream))
         .route("/{guest}/whep", post(whep::offer).options(whep::options))
         .route(
             "/{guest}/whep/{session}",
@@ -148,12 +170,13 @@ pub fn router(app: Arc<App>) -> Router {
 /// # Errors
 ///
 /// None at present: an accept that fails is tried again.
-pub async fn serve(listener: TcpListener, app: Arc<App>) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, app: Arc<App>, tls: Option<Tls>) -> io::Result<()> {
     let router = router(app);
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut porter = Porter::default();
     loop {
         // Waiting here leaves newcomers in the system's queue.
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return Ok(()) };
+        let Ok(permit) = porter.room(&connections).await else { return Ok(()) };
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(e) => {
@@ -165,23 +188,97 @@ pub async fn serve(listener: TcpListener, app: Arc<App>) -> io::Result<()> {
         };
         let Ok(local) = stream.local_addr() else { continue };
         let _ = stream.set_nodelay(true);
-        let router = router.clone().layer(Extension(Connection { peer, local }));
-        tokio::spawn(async move {
+        let _ = socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
+        let (spoke, tls) = (Arc::new(AtomicBool::new(false)), tls.clone());
+        let visitor = Visitor {
+            router: router.clone().layer(Extension(Connection { peer, local })),
+            spoke: Arc::clone(&spoke),
+        };
+        let task = tokio::spawn(async move {
             let _permit = permit;
-            let service = hyper::service::service_fn(move |mut request: Request<_>| {
-                tidy(request.uri_mut());
-                router.clone().call(request)
-            });
-            let served = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
-                .max_buf_size(MAX_HEAD)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            if let Err(e) = served {
+            if let Err(e) = visitor.converse(stream, tls).await {
                 log::debug!("HTTP connection of {peer}: {e}");
             }
         });
+        porter.admit(spoke, task.abort_handle());
+    }
+}
+
+/// Who is connected, the oldest first, and whether it has asked for something yet.
+#[derive(Default)]
+struct Porter(VecDeque<(Arc<AtomicBool>, AbortHandle)>);
+
+impl Porter {
+    fn admit(&mut self, spoke: Arc<AtomicBool>, task: AbortHandle) {
+        if self.0.len() >= 2 * MAX_CONNECTIONS {
+            self.0.retain(|(_, task)| !task.is_finished());
+        }
+        self.0.push_back((spoke, task));
+    }
+
+    /// Room for one more. When there is none, the oldest that has said nothing makes some: others
+    /// must not wait for it.
+    async fn room(
+        &mut self,
+        connections: &Arc<Semaphore>,
+    ) -> Result<OwnedSemaphorePermit, AcquireError> {
+        if let Ok(permit) = Arc::clone(connections).try_acquire_owned() {
+            return Ok(permit);
+        }
+        self.0.retain(|(_, task)| !task.is_finished());
+        let silent = self.0.iter().position(|(spoke, _)| !spoke.load(Ordering::Relaxed));
+        if let Some((_, task)) = silent.and_then(|silent| self.0.remove(silent)) {
+            task.abort();
+        }
+        Arc::clone(connections).acquire_owned().await
+    }
+}
+
+/// A connection's way to the routes.
+struct Visitor {
+    router: Router,
+    spoke: Arc<AtomicBool>,
+}
+
+impl Visitor {
+    async fn converse(self, stream: TcpStream, tls: Option<Tls>) -> io::Result<()> {
+        let Some(tls) = tls else { return self.serve(stream, false).await };
+        let mut first = [0];
+        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+        timeout(HEAD, stream.peek(&mut first)).await.map_err(late)??;
+        if !tls::is_handshake(first[0]) {
+            return self.serve(stream, true).await;
+        }
+        let stream = timeout(HEAD, tls.acceptor().accept(stream)).await.map_err(late)??;
+        self.serve(stream, false).await
+    }
+
+    /// Serves requests, or sends them to HTTPS.
+    async fn serve(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        elsewhere: bool,
+    ) -> io::Result<()> {
+        let service = hyper::service::service_fn(move |mut request: Request<_>| {
+            self.spoke.store(true, Ordering::Relaxed);
+            tidy(request.uri_mut());
+            let away = elsewhere
+                .then(|| tls::elsewhere(request.method(), request.uri(), request.headers()));
+            let mut router = self.router.clone();
+            async move {
+                match away {
+                    Some(away) => Ok(away),
+                    None => router.call(request).await,
+                }
+            }
+        });
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+            .await
+            .map_err(io::Error::other)
     }
 }
 

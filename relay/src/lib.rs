@@ -6,7 +6,8 @@
 //!                └─ clock.rs: the guest's clock     └▶ h264.rs ──▶ sdp.rs ──▶ SDP file
 //!                                └▶ feed.rs ──▶ all other viewers (and back: wishes, input.rs)
 //!                                  ├▶ rtsp.rs ──▶ players
-//!                                  └▶ webrtc.rs ◀── http.rs ◀── browsers (access.rs, control.rs)
+//!                                  ├▶ webrtc.rs ◀── http.rs ◀── browsers (access.rs, control.rs)
+//!                                  └▶ ts.rs ──▶ http.rs ──▶ players that open an address
 //!             relay.rs supervises; stats.rs measures; status.rs tells the user
 //! ```
 //!
@@ -35,6 +36,7 @@ pub mod service;
 pub mod session;
 pub mod stats;
 pub mod status;
+pub mod ts;
 pub mod video;
 pub mod vm;
 pub mod webrtc;

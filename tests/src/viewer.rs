@@ -1,13 +1,16 @@
 //! A viewer on the host, as users have one: ffmpeg or GStreamer reading the relay's SDP, or playing
-//! its RTSP.
+//! its RTSP; VLC or ffmpeg playing its stream over HTTP.
 //!
 //! In: an SDP file or an address. Out: decoded frames with the time of their arrival, how many there
 //! were, and every line in which the viewer complained.
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::fs::{File, Permissions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdout, Stdio};
+use std::process::{ChildStdin, ChildStdout, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +33,11 @@ const CHAIN: &str = "last-message = chain";
 /// What stands in the line about a fault.
 const FFMPEG_SIGNS: &[&str] = &["[error]", "[fatal]", "[panic]"];
 const GSTREAMER_SIGNS: &[&str] = &[" WARN ", " ERROR ", "ERROR:", "WARNING:"];
+const VLC_SIGNS: &[&str] = &[" error: ", "Backtrace"];
+/// What VLC says of a machine without a desktop, a sound card and a remote control,
+/// and of a moment in which that machine was busy elsewhere.
+const VLC_ALONE: &[&str] =
+    &[" interface error: ", " libvlc error: ", " audio output error: ", "(pts_delay increased to "];
 
 /// A running viewer; dropped means killed.
 pub struct Viewer {
@@ -42,6 +50,42 @@ pub struct Viewer {
 enum Kind {
     Ffmpeg,
     Gstreamer(Transcript),
+    /// ffmpeg reads what VLC shows.
+    Vlc(Process, #[allow(dead_code, reason = "it is there to be dropped")] Kept),
+}
+
+/// What has to be there while VLC runs.
+struct Kept {
+    _pipe: File,
+    _home: Home,
+}
+
+/// A folder for a user who owns nothing here; dropped means removed.
+struct Home(PathBuf);
+
+impl Home {
+    fn new() -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path =
+            std::env::temp_dir().join(format!("transom-vlc-{}-{number}", std::process::id()));
+        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let home = Self(path);
+        std::fs::set_permissions(&home.0, Permissions::from_mode(0o777))?;
+        Ok(home)
+    }
+}
+
+impl Home {
+    fn pipe(&self) -> PathBuf {
+        self.0.join("pictures")
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 #[derive(Default)]
@@ -56,22 +100,78 @@ impl Viewer {
     /// ffmpeg, decoding to pictures.
     pub fn ffmpeg(test: &Test, sdp: &Path) -> Result<Self> {
         wait_for_sdp(sdp)?;
-        let whitelist = ["-protocol_whitelist", "file,udp,rtp"].map(OsStr::new);
-        Self::start_ffmpeg(test, "ffmpeg", &whitelist, sdp.as_os_str())
+        let options = ["-protocol_whitelist", "file,udp,rtp", "-reorder_queue_size", "0"];
+        Self::start_ffmpeg(test, "ffmpeg", &options.map(OsStr::new), sdp.as_os_str())
     }
 
     /// ffmpeg on an RTSP address, over `udp` or `tcp`.
     pub fn ffmpeg_rtsp(test: &Test, url: &str, transport: &str) -> Result<Self> {
-        let options = ["-rtsp_transport", transport].map(OsStr::new);
+        let options = ["-rtsp_transport", transport, "-reorder_queue_size", "0"].map(OsStr::new);
         Self::start_ffmpeg(test, &format!("ffmpeg-{transport}"), &options, OsStr::new(url))
     }
 
+    /// ffmpeg on a stream over HTTP.
+    pub fn ffmpeg_http(test: &Test, url: &str) -> Result<Self> {
+        Self::start_ffmpeg(test, "ffmpeg-http", &[], OsStr::new(url))
+    }
+
+    /// VLC on an address of a stream of this size. It shows its pictures to a pipe, on whose other
+    /// end ffmpeg makes of them what other viewers show.
+    pub fn vlc(test: &Test, url: &str, (width, height): (usize, usize)) -> Result<Self> {
+        let home = Home::new()?;
+        let pipe = home.pipe();
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::empty())?;
+        std::fs::set_permissions(&pipe, Permissions::from_mode(0o666))?;
+        let mut command = if nix::unistd::geteuid().is_root() {
+            // It refuses to run as root; and who becomes another loses its deadline by a parent's
+            // death.
+            let mut command = Process::command("setpriv");
+            command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+            command.args(["--pdeathsig", "KILL", "--", "vlc"]);
+            command
+        } else {
+            Process::command("vlc")
+        };
+        command
+            .args(["--intf=dummy", "--no-dbus", "--no-audio", "--no-color", "--verbose=1"])
+            .args(["--vout=yuv", "--yuv-chroma=I420"])
+            .arg(format!("--yuv-file={}", pipe.display()))
+            .arg(url)
+            .env("HOME", &home.0)
+            .env_remove("DISPLAY")
+            .env_remove("XDG_RUNTIME_DIR")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let vlc = Process::spawn(test, "vlc", &mut command)?;
+        let size = format!("{width}x{height}");
+        let options = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-video_size", &size];
+        // Which VLC knows, and does not pass on.
+        let colours = ["-colorspace", "bt709", "-color_range", "tv"];
+        let options: Vec<_> = options.into_iter().chain(colours).map(OsStr::new).collect();
+        let stdin = OsStr::new("pipe:0");
+        let mut viewer = Self::start_ffmpeg_on(test, "vlc-pictures", &options, stdin)?;
+        let ffmpeg = viewer.process.child().stdin.take().context("stdin was piped")?;
+        // VLC opens it more than once while it looks for a way to show: it must not end meanwhile.
+        let open = File::options().read(true).write(true).open(&pipe)?;
+        let pictures = File::open(&pipe)?;
+        std::thread::spawn(move || pass_on(pictures, ffmpeg, width * height * 3 / 2));
+        viewer.kind = Kind::Vlc(vlc, Kept { _pipe: open, _home: home });
+        Ok(viewer)
+    }
+
     fn start_ffmpeg(test: &Test, name: &str, options: &[&OsStr], input: &OsStr) -> Result<Self> {
+        let mut viewer = Self::start_ffmpeg_on(test, name, options, input)?;
+        drop(viewer.process.child().stdin.take());
+        Ok(viewer)
+    }
+
+    /// The same with something to write its standard input to.
+    fn start_ffmpeg_on(test: &Test, name: &str, options: &[&OsStr], input: &OsStr) -> Result<Self> {
         let mut command = Process::command("ffmpeg");
         command
             .args(["-nostdin", "-nostats", "-hide_banner", "-loglevel", "repeat+level+info"])
             .args(options)
-            .args(["-fflags", "nobuffer", "-flags", "low_delay", "-reorder_queue_size", "0"])
+            .args(["-fflags", "nobuffer", "-flags", "low_delay"])
             // Or ffmpeg guesses at the frame rate for seconds before it shows anything.
             .args(["-probesize", "32", "-analyzeduration", "0", "-i"])
             .arg(input)
@@ -80,7 +180,7 @@ impl Viewer {
             .args(["-vf", "showinfo=checksum=0,format=rgb24"])
             .args(["-sws_flags", "bicubic+accurate_rnd+full_chroma_int"])
             .args(["-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"])
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut process = Process::spawn(test, name, &mut command)?;
         let stdout = process.child().stdout.take().context("stdout was piped")?;
@@ -133,7 +233,7 @@ impl Viewer {
     /// How many frames were decoded so far.
     pub fn count(&self) -> u64 {
         match &self.kind {
-            Kind::Ffmpeg => lock(&self.frames).count,
+            Kind::Ffmpeg | Kind::Vlc(..) => lock(&self.frames).count,
             Kind::Gstreamer(output) => gstreamer_frames(&output.text()),
         }
     }
@@ -142,7 +242,7 @@ impl Viewer {
     pub fn wait_frames(&self, n: u64, deadline: Duration) -> Result<()> {
         let wanted = self.count() + n;
         match &self.kind {
-            Kind::Ffmpeg => {
+            Kind::Ffmpeg | Kind::Vlc(..) => {
                 self.wait(deadline, &format!("{n} frames"), |f| (f.count >= wanted).then_some(()))
             }
             Kind::Gstreamer(output) => {
@@ -153,12 +253,12 @@ impl Viewer {
         }
     }
 
-    /// The newest picture and when it came (ffmpeg only).
+    /// The newest picture and when it came (not GStreamer).
     pub fn latest(&self) -> Option<(Picture, Instant)> {
         lock(&self.frames).latest.clone()
     }
 
-    /// Waits for a picture that `accept` likes, be it the newest so far (ffmpeg only).
+    /// Waits for a picture that `accept` likes, be it the newest so far (not GStreamer).
     pub fn wait_picture(
         &self,
         deadline: Duration,
@@ -195,7 +295,7 @@ impl Viewer {
         Ok(best)
     }
 
-    /// When each frame was there, decoded (ffmpeg only).
+    /// When each frame was there, decoded (not GStreamer).
     pub fn arrivals(&self) -> Vec<Instant> {
         lock(&self.frames).arrivals.clone()
     }
@@ -206,10 +306,14 @@ impl Viewer {
         let (text, frame, signs) = match &self.kind {
             Kind::Ffmpeg => (self.process.stderr().text(), SHOWINFO, FFMPEG_SIGNS),
             Kind::Gstreamer(output) => (output.text(), CHAIN, GSTREAMER_SIGNS),
+            // From its first line on.
+            Kind::Vlc(vlc, ..) => (vlc.stderr().text(), "", VLC_SIGNS),
         };
+        let alone = |line: &&str| VLC_ALONE.iter().any(|known| line.contains(known));
         text.lines()
             .skip_while(|line| !line.contains(frame))
             .filter(|line| signs.iter().any(|sign| line.contains(sign)))
+            .filter(|line| !alone(line))
             .map(str::to_owned)
             .collect()
     }
@@ -244,6 +348,25 @@ impl Viewer {
             );
             frames =
                 self.frames.1.wait_timeout(frames, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// Takes the samples of pictures of `length` bytes from what VLC writes: a line about the stream, now
+/// and then, and a line before each picture. Ends with either side.
+fn pass_on(pictures: File, mut to: ChildStdin, length: usize) -> std::io::Result<()> {
+    let mut pictures = BufReader::new(pictures);
+    let mut picture = vec![0; length];
+    loop {
+        let mut line = Vec::new();
+        pictures.read_until(b'\n', &mut line)?;
+        match &line[..] {
+            b"" => return Ok(()),
+            b"FRAME\n" => {
+                pictures.read_exact(&mut picture)?;
+                to.write_all(&picture)?;
+            }
+            _ => {}
         }
     }
 }

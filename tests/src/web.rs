@@ -35,10 +35,14 @@ impl Web {
     }
 
     /// Serves guests by these names and at these addresses, whether they are there or not.
-    pub fn start_named(test: &Test, guests: &[(&str, &str)]) -> Result<Self> {
+    pub fn start_named(
+        test: &Test,
+        guests: &[(&str, &str)],
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         Self::serve(test, |ours| {
             let mut command = Relay::command();
-            command.arg("relay").envs(ours.iter().copied()).stdin(Stdio::null());
+            command.arg("relay").envs(ours.iter().chain(settings).copied()).stdin(Stdio::null());
             command.args(guests.iter().map(|(name, address)| format!("{name}={address}")));
             command.stdout(Stdio::null());
             Ok(Box::new(Process::spawn(test, "relay", &mut command)?))
@@ -60,7 +64,9 @@ impl Web {
             ensure!(Instant::now() < end, "the relay serves no page; see relay.log");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(Self { _relay: relay, base: format!("http://127.0.0.1:{port}"), state })
+        let noted: Value = serde_json::from_slice(&std::fs::read(&noted)?)?;
+        let base = noted["url"].as_str().context("the relay does not say where it is")?.to_owned();
+        Ok(Self { _relay: relay, base, state })
     }
 
     /// Where its pages are, without a slash at the end.
@@ -88,7 +94,8 @@ impl Web {
     pub fn guests(&self) -> Result<Vec<Value>> {
         let url = format!("{}/api/guests", self.base);
         let mut command = Process::command("curl");
-        command.args(["-sSf", "--retry", "20", "--retry-connrefused", "--retry-delay", "1", &url]);
+        // A certificate of a test's own is known to nobody.
+        command.args(["-sSfk", "--retry", "20", "--retry-connrefused", "--retry-delay", "1", &url]);
         let output = command.stdin(Stdio::null()).output()?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(serde_json::from_slice(&output.stdout)?)

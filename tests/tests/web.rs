@@ -1,13 +1,16 @@
 //! The page in a real browser, and WHEP players that nobody here wrote.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use transom_tests::{
-    Browser, EventLog, Process, Test, Uml, Web, free_udp_port, machine_test, project_dir,
+    Browser, EventLog, Guest, Process, Test, Uml, Web, free_udp_port, machine_test, project_dir,
+    release_dir,
 };
 
 const LIMIT: Duration = Duration::from_secs(240);
@@ -206,17 +209,267 @@ fn a_whep_player_of_others_plays_from_an_origin_that_is_allowed() {
     });
 }
 
+#[test]
+fn the_first_page_leads_to_each_of_two_guests() {
+    machine_test("the first page leads to each of two guests", LIMIT, |test| {
+        let guests = [Uml::new(test).name("doom").boot()?, Uml::new(test).name("desk").boot()?];
+        let mut cards = Vec::new();
+        for (guest, (size, still)) in guests.iter().zip([("1280x720", 3), ("1024x768", 4)]) {
+            guest.start_agent(&[])?;
+            let mut card = guest.testcard()?;
+            card.tell(&format!("mode {size} XRGB8888"))?;
+            card.tell(&format!("still {still}"))?;
+            cards.push(card);
+        }
+        let [doom, desk] = [&guests[0], &guests[1]].map(Guest::address);
+        let (key, chain) = certificate(test)?;
+        // By HTTPS, of which the page must not notice anything.
+        let settings = [("TRANSOM_TLS_KEY", key.as_str()), ("TRANSOM_TLS_CERT", chain.as_str())];
+        let web = Web::start_named(test, &[("doom", &doom), ("desk", &desk)], &settings)?;
+        ensure!(web.base().starts_with("https://"), "{}", web.base());
+        let all = web.link(&["--all"])?;
+        let all = all["url"].as_str().context("no URL")?;
+        let mut page = Browser::start(test)?;
+        {
+            let (name, size, card) = ("doom", "1280 × 720", &mut cards[0]);
+            page.open(all)?;
+            page.wait_text(&format!(".cards a[href='/{name}/']"), size)?;
+            page.tell(&json!({ "do": "click", "selector": format!(".cards a[href='/{name}/']") }))?;
+            page.wait_text("#badge", "you have control")?;
+            println!("{name}: {:.1} dB", page.wait_like(&card.expected()?, TRUE)?);
+        }
+        // The other one meanwhile, by a viewer of its own; both are told apart.
+        let mut other = Browser::start(test)?;
+        other.open(all)?;
+        other.wait_text(".cards a[href='/doom/']", "somebody plays")?;
+        other.wait_text(".cards a[href='/desk/']", "1024 × 768")?;
+        other.tell(&json!({ "do": "click", "selector": ".cards a[href='/desk/']" }))?;
+        other.wait_text("#badge", "you have control")?;
+        println!("desk: {:.1} dB", other.wait_like(&cards[1].expected()?, TRUE)?);
+        let viewers: Vec<_> = web.guests()?.iter().map(|guest| guest["viewers"].clone()).collect();
+        ensure!(viewers == [1, 1], "{viewers:?}");
+        // One of them goes away, and the list says so.
+        guests[1].kill_agent("KILL")?;
+        page.open(all)?;
+        page.wait_text(".cards a[href='/desk/']", "waiting")?;
+        page.wait_text(".cards a[href='/doom/']", "streaming")?;
+        let complaints = other.tell_to("complaints")?;
+        ensure!(complaints == json!([]), "{complaints}");
+        Ok(())
+    });
+}
+
+/// A certificate and its key, as a user may have them: made by OpenSSL, for this test alone.
+fn certificate(test: &Test) -> Result<(String, String)> {
+    let path = |name: &str| test.dir().join(name).display().to_string();
+    let (key, chain) = (path("own-key.pem"), path("own.pem"));
+    let mut openssl = Process::command("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+    openssl.args(["-nodes", "-days", "2", "-subj", "/CN=localhost"]);
+    openssl.args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]);
+    openssl.args(["-keyout", &key, "-out", &chain]).stdin(Stdio::null());
+    let made = openssl.output()?;
+    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    Ok((key, chain))
+}
+
+/// A guest that is there and says nothing, and its address.
+fn silent(test: &Test) -> Result<(UnixListener, String)> {
+    let socket = test.socket("silent.vsock");
+    Ok((UnixListener::bind(&socket)?, format!("unix:{}", socket.display())))
+}
+
+/// In a network of its own, where the relay can be asked from an address that is not loopback.
+const BEYOND: &str = r#"
+set -eu
+ip link set lo up
+ip address add 192.0.2.2/32 dev lo
+base=192.0.2.2:8889
+relay() {
+    rm -f "$TRANSOM_STATE/relay"
+    "$TRANSOM" relay "doom=$GUEST" --http "$base" "$@" >/dev/null 2>"$TRANSOM_STATE/log" &
+    relay=$!
+    until [ -e "$TRANSOM_STATE/relay" ]; do kill -0 $relay; sleep 0.05; done
+}
+ask() { curl -s --max-time 20 -o /dev/null -w '%{http_code} %{redirect_url}
+' "$@"; }
+mkdir -p "$TRANSOM_STATE"
+relay
+pem=$TRANSOM_STATE/tls.pem
+stat -c %a "$pem"
+openssl x509 -in "$pem" -noout -fingerprint -sha256 | sed 's/.*=//'
+sed -n 's/.*SHA-256 //p' "$TRANSOM_STATE/log"
+ask --cacert "$pem" "https://$base/"
+ask --cacert "$pem" "https://$base/api/guests"
+ask "http://$base/doom/?token=secret"
+ask -X POST "http://$base/doom/whep"
+link=$("$TRANSOM" link doom --json)
+echo "$link"
+token=$(echo "$link" | sed 's/.*"token":"\([^"]*\)".*/\1/')
+ask --cacert "$pem" -H "Authorization: Bearer $token" "https://$base/api/guests"
+stream=$("$TRANSOM" link doom --ts)
+ask --cacert "$pem" "$stream"
+! grep -F "$token" "$TRANSOM_STATE/log"
+kill $relay
+relay
+sed -n 's/.*SHA-256 //p' "$TRANSOM_STATE/log"
+kill $relay
+relay --insecure-http
+ask "http://$base/api/guests"
+chmod 644 "$pem"
+kill $relay
+if "$TRANSOM" relay "doom=$GUEST" --http "$base" 2>&1; then exit 1; fi
+"#;
+
+#[test]
+fn beyond_loopback_the_page_is_https_with_a_certificate_that_stays() {
+    machine_test("beyond loopback the page is https", LIMIT, |test| {
+        let (_silent, silent) = silent(test)?;
+        let mut command = Process::command("unshare");
+        command.args(["--map-root-user", "--net", "sh", "-c", BEYOND]);
+        command.env("TRANSOM", release_dir().join("transom")).env("GUEST", silent);
+        command.env("TRANSOM_STATE", test.dir().join("state")).stdin(Stdio::null());
+        let told = command.output()?;
+        let words = String::from_utf8_lossy(&told.stdout);
+        ensure!(told.status.success(), "{words}{}", String::from_utf8_lossy(&told.stderr));
+        let lines: Vec<_> = words.lines().collect();
+        println!("{words}");
+        let wanted = [
+            "600",
+            lines[1],
+            lines[1],
+            // The page is no secret, what it asks for is.
+            "303 https://192.0.2.2:8889/doom/",
+            "401 ",
+            // The way to HTTPS, without what should not have been said.
+            "308 https://192.0.2.2:8889/doom/",
+            "400 ",
+        ];
+        ensure!(lines[1].len() == 95 && lines[..7] == wanted, "{words}");
+        ensure!(lines[7].contains(r#""url":"https://192.0.2.2:8889/doom/#token="#), "{words}");
+        ensure!(lines[7].contains(lines[1]), "the link does not tell the fingerprint");
+        // The guest is not there.
+        ensure!(lines[8..11] == ["200 ", "503 ", lines[1]], "{words}");
+        ensure!(lines[11] == "401 ", "{words}");
+        ensure!(words.contains("could pose as this relay"), "{words}");
+        Ok(())
+    });
+}
+
+#[test]
+fn everything_listens_on_loopback_unless_told_otherwise() {
+    machine_test("everything listens on loopback", LIMIT, |test| {
+        let (_silent, silent) = silent(test)?;
+        let mut command = Process::command(release_dir().join("transom"));
+        command.args(["relay", &silent, "--http", "0", "--rtsp", "0", "--metrics", "0"]);
+        command.env("TRANSOM_STATE", test.dir().join("state"));
+        let relay =
+            Process::spawn(test, "relay", command.stdin(Stdio::null()).stdout(Stdio::null()))?;
+        for said in ["RTSP at ", "pages at "] {
+            relay.stderr().wait(said, Duration::from_secs(30))?;
+        }
+        let sockets = sockets(relay.pid())?;
+        println!("{sockets:#?}");
+        let count = |kind: &str| sockets.iter().filter(|(name, _)| name.starts_with(kind)).count();
+        // The page, RTSP, metrics; WebRTC, RTP and RTCP.
+        ensure!((count("tcp"), count("udp")) == (3, 3), "other sockets than expected");
+        for (kind, address) in &sockets {
+            ensure!(address.ip().is_loopback(), "{kind} {address} can be reached from elsewhere");
+        }
+        Ok(())
+    });
+}
+
+/// A process's sockets that wait for others, as the kernel tells: TCP that listens, and UDP.
+fn sockets(pid: u32) -> Result<Vec<(String, SocketAddr)>> {
+    let mut own = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let Ok(link) = std::fs::read_link(entry?.path()) else { continue };
+        if let Some(inode) = link.to_string_lossy().strip_prefix("socket:[") {
+            own.push(inode.trim_end_matches(']').to_owned());
+        }
+    }
+    let mut found = Vec::new();
+    for kind in ["tcp", "tcp6", "udp", "udp6"] {
+        let table = std::fs::read_to_string(format!("/proc/{pid}/net/{kind}")).unwrap_or_default();
+        for line in table.lines().skip(1) {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let [_, local, _, state, ..] = fields[..] else { continue };
+            let waits = kind.starts_with("udp") || state == "0A";
+            let inode = fields.get(9).context("no inode")?;
+            if waits && own.iter().any(|ours| ours == inode) {
+                found.push((kind.to_owned(), address(local)?));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// `0100007F:1F90` and its longer sister: words in the machine's order.
+fn address(text: &str) -> Result<SocketAddr> {
+    let (ip, port) = text.split_once(':').context("no port")?;
+    let mut bytes = Vec::new();
+    for at in (0..ip.len()).step_by(8) {
+        bytes.extend(u32::from_str_radix(&ip[at..at + 8], 16)?.to_ne_bytes());
+    }
+    let ip = match <[u8; 4]>::try_from(&bytes[..]) {
+        Ok(four) => IpAddr::from(four),
+        Err(_) => IpAddr::from(<[u8; 16]>::try_from(&bytes[..])?),
+    };
+    Ok(SocketAddr::new(ip, u16::from_str_radix(port, 16)?))
+}
+
+#[test]
+fn a_thousand_who_say_nothing_keep_nobody_from_playing() {
+    machine_test("a thousand who say nothing", LIMIT, |test| {
+        let guest = Uml::new(test).boot()?;
+        guest.start_agent(&[])?;
+        let mut card = guest.testcard()?;
+        card.tell("mode 1280x720 XRGB8888")?;
+        card.tell("animate screen")?;
+        let web = Web::start(test, &guest, &[])?;
+        let mut page = Browser::start(test)?;
+        page.open(web.base())?;
+        page.wait_frames(30)?;
+        let host = web.base().trim_start_matches("http://").to_owned();
+        let mut silent = Vec::new();
+        for i in 0..1000 {
+            // The relay closes the oldest, which need no descriptor here any more.
+            let mut socket = TcpStream::connect(&host)?;
+            if i % 2 == 0 {
+                socket.write_all(b"GET /doom/ HTTP/1.1\r\nHost: loc")?;
+            }
+            silent.push(socket);
+            if silent.len() > 600 {
+                silent.remove(0);
+            }
+        }
+        page.wait_frames(60)?;
+        let mut late = Browser::start(test)?;
+        late.open(web.base())?;
+        late.wait_frames(30)?;
+        page.wait_frames(30)?;
+        Ok(())
+    });
+}
+
 /// Not a check: takes the pictures of docs/web.md anew, of the image's own game.
 #[test]
 #[ignore = "writes docs/images"]
 fn pictures_of_the_page() {
     machine_test("pictures of the page", LIMIT, |test| {
         let guest = Uml::new(test).boot()?;
+        let desk = Uml::new(test).name("desk").boot()?;
+        desk.start_agent(&[])?;
+        let mut card = desk.testcard()?;
+        card.tell("mode 1024x768 XRGB8888")?;
+        card.tell("animate screen")?;
         // Somebody listens there, and that is all.
-        let desk = test.socket("desk.vsock");
-        let _desk = std::os::unix::net::UnixListener::bind(&desk)?;
-        let (doom, desk) = (guest.address(), format!("unix:{}", desk.display()));
-        let web = Web::start_named(test, &[("doom", &doom), ("desk", &desk)])?;
+        let build = test.socket("build.vsock");
+        let _build = UnixListener::bind(&build)?;
+        let build = format!("unix:{}", build.display());
+        let guests = [("doom", &*guest.address()), ("desk", &*desk.address()), ("build", &*build)];
+        let web = Web::start_named(test, &guests, &[])?;
         let mut page = Browser::start(test)?;
         page.tell(&json!({ "do": "size", "width": 1024, "height": 640 }))?;
         page.open(&web.link_as("control")?)?;
@@ -242,7 +495,7 @@ fn pictures_of_the_page() {
         shoot(test, &mut second, "help-light")?;
         let all = web.link(&["--all"])?;
         second.open(all["url"].as_str().context("no URL")?)?;
-        second.wait_text(".cards", "desk")?;
+        second.wait_text(".cards a[href='/desk/']", "fps")?;
         shoot(test, &mut second, "picker-dark")?;
         guest.kill_agent("KILL")?;
         page.wait_text("#title", "rebooting")?;

@@ -20,6 +20,8 @@ const browser = await chromium.launchPersistentContext(profile, {
     "--autoplay-policy=no-user-gesture-required",
   ],
   viewport: { width: 1280, height: 768 },
+  // Certificates of tests are known to nobody.
+  ignoreHTTPSErrors: true,
 });
 const page = browser.pages()[0] ?? await browser.newPage();
 page.setDefaultTimeout(60_000);

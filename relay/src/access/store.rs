@@ -4,6 +4,7 @@
 //!   key       32 random bytes; whoever reads it can make links
 //!   revoked   a line for each link taken back: id, expiry
 //!   relay     JSON: the address of the relay started last, and its guests, for `transom link`
+//!   tls.pem   the certificate for HTTPS beyond loopback, and its key
 //! ```
 //!
 //! In: a folder. Out: the key, and what was revoked, as the files say now: the relay notices at
@@ -45,6 +46,9 @@ pub enum StoreError {
     /// Not ours alone.
     #[error("{} can be read by others, who could make links with it: chmod 600 it, and make a new key by `transom link --revoke-all`", .0.display())]
     Exposed(PathBuf),
+    /// The same of another secret.
+    #[error("{} can be read by others, who could pose as this relay with it: remove it, and a new one is made", .0.display())]
+    Readable(PathBuf),
     /// Not a key.
     #[error("{} is no key (32 bytes): remove it and a new one is made", .0.display())]
     NoKey(PathBuf),
@@ -62,6 +66,9 @@ pub struct Serving {
     pub guests: Vec<String>,
     /// Its process.
     pub pid: u32,
+    /// The fingerprint of a certificate that nobody else vouches for.
+    #[serde(default)]
+    pub fingerprint: Option<String>,
 }
 
 /// The folder.
@@ -105,6 +112,17 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
+/// Whether others may read a file; on Windows the folder says so, which is the user's.
+fn is_exposed(path: &Path) -> Result<bool, StoreError> {
+    let metadata = fs::metadata(path);
+    let metadata = metadata.map_err(|why| StoreError::File { path: path.into(), why })?;
+    #[cfg(unix)]
+    let exposed = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 != 0;
+    #[cfg(not(unix))]
+    let exposed = !metadata.is_file();
+    Ok(exposed)
+}
+
 impl Store {
     /// Opens the folder that the environment says, and makes it and a key if there is none.
     ///
@@ -135,7 +153,8 @@ impl Store {
         Ok(store)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Where a file of the folder is, or would be.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
@@ -180,6 +199,32 @@ impl Store {
         written.map_err(|why| StoreError::File { path, why })
     }
 
+    /// Keeps another secret for good, and yields what is kept: whoever was first wins.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub fn keep(&self, name: &str, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+        self.write(name, bytes, false)?;
+        Ok(self.read(name)?.1)
+    }
+
+    /// A secret that was kept.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub fn secret(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.path(name);
+        if !path.exists() {
+            return Ok(None);
+        }
+        if is_exposed(&path)? {
+            return Err(StoreError::Readable(path));
+        }
+        Ok(Some(self.read(name)?.1))
+    }
+
     fn read(&self, name: &str) -> Result<(Stamp, Vec<u8>), StoreError> {
         let path = self.path(name);
         let read = || {
@@ -210,16 +255,8 @@ impl Store {
             return Ok(key.clone());
         }
         let path = self.path("key");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let mode = fs::metadata(&path)
-                .map_err(|why| StoreError::File { path: path.clone(), why })?
-                .permissions()
-                .mode();
-            if mode & 0o077 != 0 {
-                return Err(StoreError::Exposed(path));
-            }
+        if is_exposed(&path)? {
+            return Err(StoreError::Exposed(path));
         }
         let (stamp, bytes) = self.read("key")?;
         let key = Key::new(bytes.try_into().map_err(|_| StoreError::NoKey(path))?);
@@ -500,8 +537,12 @@ mod tests {
         let folder = Folder::new("serving");
         let store = Store::open(&folder.0).expect("a store");
         assert_eq!(store.serving(), None);
-        let serving =
-            Serving { url: "http://127.0.0.1:1".into(), guests: vec!["doom".into()], pid: 3 };
+        let serving = Serving {
+            url: "http://127.0.0.1:1".into(),
+            guests: vec!["doom".into()],
+            pid: 3,
+            fingerprint: None,
+        };
         store.note_serving(&serving).expect("noted");
         assert_eq!(store.serving(), Some(serving));
     }

@@ -23,6 +23,8 @@ Examples:
     transom link --all
   One for a player on another machine, by RTSP:
     transom link doom --role view --rtsp games.example:8554
+  One for VLC, a TV, OBS: whatever opens an address:
+    transom link doom --ts
   Take one back, by the id that was told when it was made; take all back:
     transom link --revoke 0123456789abcdef
     transom link --revoke-all
@@ -64,6 +66,11 @@ pub struct LinkArgs {
         value_parser = authority
     )]
     rtsp: Option<String>,
+
+    /// An address for players such as VLC instead, to watch alone: MPEG-TS over HTTP, with the token
+    /// in it. Players show it, and so may logs on the way.
+    #[arg(long, conflicts_with_all = ["all", "rtsp"])]
+    ts: bool,
 
     /// Take a link back, by its id.
     #[arg(long, value_name = "ID", conflicts_with_all = ["guest", "all"])]
@@ -116,9 +123,12 @@ fn make(args: &LinkArgs, store: &Store) -> anyhow::Result<ExitCode> {
     if let (Some(authority), Some(guest)) = (&args.rtsp, guest) {
         return make_for_rtsp(args, store, authority, guest);
     }
-    let url = match (&args.url, store.serving()) {
-        (Some(url), _) => url.trim_end_matches('/').to_owned(),
-        (None, Some(Serving { url, guests, .. })) => {
+    let (url, fingerprint) = match (&args.url, store.serving()) {
+        (Some(url), serving) => {
+            let fingerprint = serving.and_then(|serving| serving.fingerprint);
+            (url.trim_end_matches('/').to_owned(), fingerprint)
+        }
+        (None, Some(Serving { url, guests, fingerprint, .. })) => {
             if let Some(guest) = guest
                 && !guests.iter().any(|name| name == guest)
             {
@@ -127,23 +137,34 @@ fn make(args: &LinkArgs, store: &Store) -> anyhow::Result<ExitCode> {
                     guests.join(", ")
                 );
             }
-            url
+            (url, fingerprint)
         }
         (None, None) => bail!(
             "no relay with --http was started by this user yet: start one, or say --url \
              http://HOST:PORT"
         ),
     };
-    let (token, grant) = store.grant(args.role, guest, args.lifetime).context("no link")?;
+    let role = if args.ts { Role::View } else { args.role };
+    let (token, grant) = store.grant(role, guest, args.lifetime).context("no link")?;
     let path = guest.map_or_else(|| "/".into(), |guest| format!("/{guest}/"));
-    // Behind the #, where it is never sent to a server, nor written to its logs.
-    let link = format!("{url}{path}#token={token}");
+    // Behind the #, where it is never sent to a server, nor written to its logs; players send
+    // what stands behind a ? alone.
+    let link = if args.ts {
+        format!("{url}{path}stream.ts?token={token}")
+    } else {
+        format!("{url}{path}#token={token}")
+    };
     let told = json!({
         "url": link, "token": token, "id": grant.id.to_string(), "role": grant.role.to_string(),
-        "guest": grant.guest, "expires": grant.expires,
+        "guest": grant.guest, "expires": grant.expires, "fingerprint": fingerprint,
     });
     if !args.json {
         let hours = args.lifetime.as_secs() as f64 / 3600.0;
+        if let Some(fingerprint) = &fingerprint {
+            eprintln!(
+                "browsers ask whether to trust the relay; its certificate is SHA-256 {fingerprint}"
+            );
+        }
         eprintln!("link {}, role {}, good for {hours:.4} h:", grant.id, grant.role);
     }
     tell(args.json, &told, &link)

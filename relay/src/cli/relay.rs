@@ -38,6 +38,9 @@ Examples:
   Play it in a browser, on this machine:
     transom relay doom=vsock:3 --http 8889
     transom link doom
+  Open it in VLC: with --http as above, http://127.0.0.1:8889/doom/stream.ts
+  Serve others, by HTTPS with a certificate that is made for it:
+    transom relay doom=vsock:3 --http 0.0.0.0:8889 --allow-host games.example
   Only look at the figures, as JSON lines:
     transom relay vsock:3 --json
   Let players watch at rtsp://127.0.0.1:8554/doom:

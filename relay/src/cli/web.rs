@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     time::Instant,
 };
@@ -12,7 +13,10 @@ use tokio::net::TcpListener;
 use transom_relay::{
     access::store::Serving,
     feed::Feed,
-    http::{self, App, Settings, is_loopback},
+    http::{
+        self, App, Settings, is_loopback,
+        tls::{self, Tls},
+    },
     webrtc::{Stage, WebRtc},
 };
 
@@ -26,7 +30,8 @@ const MAX_BITRATE: u32 = 12_000_000;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Browsers")]
 pub struct WebArgs {
-    /// Serve the page, WHEP and the API here: ADDRESS:PORT, or a port of this machine alone.
+    /// Serve the page, WHEP, streams for players and the API here: ADDRESS:PORT, or a port of this
+    /// machine alone. Beyond loopback it is HTTPS, with a certificate made for it unless --tls-cert.
     #[arg(long, value_name = "ADDR", env = "TRANSOM_HTTP", value_parser = address)]
     http: Option<SocketAddr>,
 
@@ -62,10 +67,46 @@ pub struct WebArgs {
     #[arg(long, env = "TRANSOM_SHARED_CONTROL", value_parser = FalseyValueParser::new(), requires = "http")]
     shared_control: bool,
 
-    /// Serve beyond loopback though HTTP is not encrypted: who listens on the way can take tokens
-    /// and the picture's description. For networks that are trusted, or behind a proxy with TLS.
-    #[arg(long, env = "TRANSOM_INSECURE_HTTP", value_parser = FalseyValueParser::new(), requires = "http")]
+    /// Serve HTTPS, on loopback too, with this certificate: PEM, its own chain behind it.
+    #[arg(long, value_name = "FILE", env = "TRANSOM_TLS_CERT", requires_all = ["http", "tls_key"])]
+    tls_cert: Option<PathBuf>,
+
+    /// The key of --tls-cert, as PEM.
+    #[arg(long, value_name = "FILE", env = "TRANSOM_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Serve beyond loopback without encryption: who listens on the way can take tokens and the
+    /// picture's description. For networks that are trusted, or behind a proxy with TLS.
+    #[arg(
+        long,
+        env = "TRANSOM_INSECURE_HTTP",
+        value_parser = FalseyValueParser::new(),
+        requires = "http",
+        conflicts_with = "tls_cert"
+    )]
     insecure_http: bool,
+}
+
+impl WebArgs {
+    /// What is served encrypted, and how people recognise a certificate of our own.
+    fn tls(
+        &self,
+        wanted: SocketAddr,
+        store: &Store,
+    ) -> anyhow::Result<(Option<Tls>, Option<String>)> {
+        if let (Some(chain), Some(key)) = (&self.tls_cert, &self.tls_key) {
+            let tls = Tls::load(chain, key).context("no HTTPS (--tls-cert, --tls-key)")?;
+            return Ok((Some(tls), None));
+        }
+        if is_loopback(wanted.ip()) || self.insecure_http {
+            return Ok((None, None));
+        }
+        let address = (!wanted.ip().is_unspecified()).then(|| wanted.ip().to_string());
+        let names: Vec<_> = self.allow_host.iter().cloned().chain(address).collect();
+        let tls = Tls::own(store, &names).context("no HTTPS")?;
+        let fingerprint = tls.fingerprint().to_owned();
+        Ok((Some(tls), Some(fingerprint)))
+    }
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -88,19 +129,13 @@ pub async fn start(
     epoch: Instant,
 ) -> anyhow::Result<()> {
     let Some(wanted) = args.http else { return Ok(()) };
-    if !is_loopback(wanted.ip()) && !args.insecure_http {
-        anyhow::bail!(
-            "--http {wanted} would serve others without encryption: put a proxy with TLS before \
-             --http 127.0.0.1:{} and --allow-host its name, or add --insecure-http",
-            wanted.port()
-        );
-    }
     let listener = TcpListener::bind(wanted)
         .await
         .with_context(|| format!("cannot serve HTTP on {wanted}"))?;
     let address = listener.local_addr().context("the HTTP socket has no address")?;
     let udp = args.webrtc_udp.unwrap_or(address);
     let store = Arc::new(state.open()?);
+    let (tls, fingerprint) = args.tls(wanted, &store)?;
     let webrtc =
         WebRtc::bind(udp, Arc::clone(&store), epoch, bitrate.unwrap_or(MAX_BITRATE).into())
             .with_context(|| format!("cannot open UDP {udp} for WebRTC (--webrtc-udp)"))?;
@@ -110,12 +145,18 @@ pub async fn start(
     } else {
         address
     };
-    let serving = Serving { url: format!("http://{host}"), guests, pid: std::process::id() };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let (url, pid) = (format!("{scheme}://{host}"), std::process::id());
+    let serving = Serving { url, guests, pid, fingerprint };
     log::info!(
         "pages at {}, WebRTC on UDP {}; `transom link` makes links",
         serving.url,
         webrtc.address()
     );
+    if let Some(fingerprint) = &serving.fingerprint {
+        let path = store.path(tls::FILE).display().to_string();
+        log::info!("browsers do not know the certificate in {path}; it is SHA-256 {fingerprint}");
+    }
     if let Err(e) = store.note_serving(&serving) {
         log::warn!("`transom link` will not find this relay by itself: {e}");
     }
@@ -126,6 +167,6 @@ pub async fn start(
         require_token: args.require_token,
     };
     let app = Arc::new(App::new(stages, webrtc, store, settings));
-    tokio::spawn(http::serve(listener, app));
+    tokio::spawn(http::serve(listener, app, tls));
     Ok(())
 }

@@ -64,6 +64,7 @@ fn describe(stage: &Stage, role: crate::access::Role) -> Value {
     }
     let path = format!("/{}", feed.name());
     body["whep"] = format!("{path}/whep").into();
+    body["stream"] = format!("{path}/stream.ts").into();
     body["path"] = path.into();
     body["name"] = feed.name().into();
     body["viewers"] = feed.viewers().into();

@@ -236,7 +236,22 @@ pub fn role(
     headers: &HeaderMap,
     guest: &str,
 ) -> Result<(Role, Option<Grant>), Problem> {
-    let Some(token) = token(headers) else {
+    role_by(app, connection, headers, None, guest)
+}
+
+/// The same for a request that may carry its token elsewhere than in a header.
+///
+/// # Errors
+///
+/// As of [`role`].
+pub fn role_by(
+    app: &App,
+    connection: &Connection,
+    headers: &HeaderMap,
+    elsewhere: Option<&str>,
+    guest: &str,
+) -> Result<(Role, Option<Grant>), Problem> {
+    let Some(token) = token(headers).or(elsewhere) else {
         let local = text(headers, HOST).and_then(host_name).is_some_and(is_local_name);
         if connection.is_loopback() && local && !app.settings.require_token {
             return Ok((Role::View, None));

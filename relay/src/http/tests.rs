@@ -1,6 +1,6 @@
 //! The rules of who may ask what, against the real routes.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, path::PathBuf, pin::Pin, time::Duration};
 
 use axum::{
     body::{Body, to_bytes},
@@ -11,15 +11,21 @@ use axum::{
 use super::*;
 use crate::{
     access::Role,
-    feed::{Source, feed},
+    feed::{Picture, Source, feed},
     guest::GuestAddr,
+    session::AccessUnit,
 };
+use hyper::body::Body as _;
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::{TlsConnector, rustls};
+use transom_protocol::{FrameNumber, GuestTime, message::FrameTimes};
 
 /// A relay with two guests that show nothing, and its folder.
 struct Relay {
     app: Arc<App>,
     dir: PathBuf,
-    _sources: Vec<Source>,
+    sources: Vec<Source>,
 }
 
 impl Drop for Relay {
@@ -46,7 +52,7 @@ impl Relay {
             stages.push(Stage::new(feed, false));
             sources.push(source);
         }
-        Self { app: Arc::new(App::new(stages, webrtc, store, settings)), dir, _sources: sources }
+        Self { app: Arc::new(App::new(stages, webrtc, store, settings)), dir, sources }
     }
 
     fn token(&self, role: Role, guest: Option<&str>) -> String {
@@ -92,6 +98,20 @@ impl Relay {
         self.ask(peer, Method::GET, path, headers).await.status()
     }
 
+    /// Asks while the first guest's screen moves.
+    async fn ask_playing(&self, peer: &str, path: &str, headers: &[(&str, &str)]) -> Response {
+        let play = async {
+            loop {
+                self.sources[0].publish(&picture());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            answer = self.ask(peer, Method::GET, path, headers) => answer,
+            () = play => unreachable!("it goes on for ever"),
+        }
+    }
+
     async fn offer(&self, peer: &str, headers: &[(&str, &str)], offer: &str) -> Response {
         let headers = [headers, &[("content-type", "application/sdp")]].concat();
         self.send(peer, Method::POST, "/doom/whep", &headers, offer.to_owned().into()).await
@@ -101,6 +121,21 @@ impl Relay {
 async fn json(response: Response) -> serde_json::Value {
     let bytes = to_bytes(response.into_body(), 1 << 20).await.expect("a body");
     serde_json::from_slice(&bytes).expect("JSON")
+}
+
+/// A picture that starts a decoder, as far as it matters here.
+fn picture() -> Arc<Picture> {
+    let time = GuestTime(0);
+    let times = FrameTimes { seen: time, converted: time, encoded: time, sent: time };
+    let data = vec![0, 0, 0, 1, 0x65, 1, 2, 3];
+    let unit = AccessUnit { number: FrameNumber(0), idr: true, times, damage: 0, data };
+    Arc::new(Picture { unit, taken: 0, received: Instant::now() })
+}
+
+/// The next piece of an answer that goes on.
+async fn piece(body: &mut Body) -> Option<Vec<u8>> {
+    let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
+    Some(frame.expect("it never fails").into_data().expect("data").to_vec())
 }
 
 fn bearer(token: &str) -> String {
@@ -119,6 +154,7 @@ async fn loopback_lists_guests_without_a_token() {
     assert_eq!(names, [Some("doom"), Some("desk")]);
     let doom = &list[0];
     assert_eq!((&doom["path"], &doom["whep"]), (&"/doom".into(), &"/doom/whep".into()));
+    assert_eq!(doom["stream"], "/doom/stream.ts");
     assert_eq!((&doom["state"], &doom["viewers"]), (&"connecting".into(), &0.into()));
     assert_eq!(doom["role"], "view");
     for path in ["//api/guests", "/", "/doom/", "//doom/", "/-/style.css", "/api/guests/doom"] {
@@ -322,4 +358,180 @@ async fn sessions_that_are_never_joined_are_bounded() {
     }
     assert_eq!(refused as usize, 1000 - crate::webrtc::MAX_HALF_OPEN);
     assert_eq!(relay.status(HERE, "/api/guests", &[]).await, 200, "and the rest goes on");
+}
+
+#[tokio::test]
+async fn a_stream_needs_what_watching_needs() {
+    let relay = Relay::new("stream", Settings::default());
+    let view = relay.token(Role::View, Some("doom"));
+    let desk = relay.token(Role::View, Some("desk"));
+    let path = |token: &str| format!("/doom/stream.ts?token={token}");
+    for (peer, path, headers, status) in [
+        (AWAY, "/doom/stream.ts".into(), &[][..], 401),
+        (AWAY, path("forged"), &[], 401),
+        (AWAY, path(&desk), &[], 403),
+        (HERE, path("forged"), &[], 401),
+        (HERE, "/nope/stream.ts".into(), &[], 404),
+        (HERE, path(&view), &[("host", "evil.example")], 421),
+        (HERE, path(&view), &[("origin", "http://evil.example")], 403),
+        (
+            HERE,
+            path(&view),
+            &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")],
+            403,
+        ),
+    ] {
+        assert_eq!(relay.status(peer, &path, headers).await, status, "{peer} {path}");
+    }
+    let bearer = bearer(&view);
+    for (peer, path, headers) in [
+        (HERE, "/doom/stream.ts".into(), &[][..]),
+        (AWAY, path(&view), &[]),
+        (AWAY, format!("/doom/stream.ts?x=1&token={view}"), &[]),
+        (AWAY, "/doom/stream.ts".into(), &[("authorization", bearer.as_str())]),
+    ] {
+        let answer = relay.ask_playing(peer, &path, headers).await;
+        assert_eq!(answer.status(), 200, "{peer} {path}");
+        assert_eq!(answer.headers()["content-type"], "video/mp2t");
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+        let first = piece(&mut answer.into_body()).await.expect("packets");
+        assert!(first.len() % 188 == 0 && first.chunks(188).all(|packet| packet[0] == 0x47));
+    }
+    let head = relay.ask(HERE, Method::HEAD, "/doom/stream.ts", &[]).await;
+    assert_eq!(
+        (head.status(), &head.headers()["content-type"]),
+        (StatusCode::OK, &"video/mp2t".parse().expect("a value"))
+    );
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_link_and_its_seat_with_it() {
+    let relay = Relay::new("stream-ends", Settings::default());
+    let (token, grant) = relay.app.store.grant(Role::View, Some("doom"), LONG).expect("a grant");
+    let path = format!("/doom/stream.ts?token={token}");
+    let mut body = relay.ask_playing(AWAY, &path, &[]).await.into_body();
+    assert!(piece(&mut body).await.is_some());
+    assert_eq!(relay.app.stages[0].feed.viewers(), 1);
+    // The clock goes on while the screen rests.
+    while piece(&mut body).await.expect("a clock").len() != 188 {}
+    relay.app.store.revoke(grant.id, None).expect("revoked");
+    while piece(&mut body).await.is_some() {}
+    assert_eq!(relay.app.stages[0].feed.viewers(), 0);
+    // So is one that the player drops.
+    let body = relay.ask_playing(HERE, "/doom/stream.ts", &[]).await.into_body();
+    assert_eq!(relay.app.stages[0].feed.viewers(), 1);
+    drop(body);
+    while relay.app.stages[0].feed.viewers() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(relay.app.streams.available_permits(), stream::MAX_STREAMS);
+}
+
+#[tokio::test]
+async fn a_guest_that_shows_nothing_has_no_stream_and_says_why() {
+    let relay = Relay::new("stream-none", Settings::default());
+    let answer = relay.ask(HERE, Method::GET, "/doom/stream.ts", &[]).await;
+    assert_eq!(answer.status(), 503);
+    assert!(answer.headers().contains_key("retry-after"));
+    let told = json(answer).await["error"].to_string();
+    assert!(told.contains("no picture of doom yet"), "{told}");
+}
+
+/// Says this to a relay that speaks HTTPS, encrypted or not, and yields the answer.
+async fn say(address: SocketAddr, pem: Option<&[u8]>, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    let mut answer = Vec::new();
+    match pem {
+        None => {
+            stream.write_all(request.as_bytes()).await.expect("sent");
+            stream.read_to_end(&mut answer).await.expect("an answer");
+        }
+        Some(pem) => {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(pem).expect("PEM")).expect("a certificate");
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let config = rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .expect("versions")
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            let name = ServerName::try_from("games.example").expect("a name");
+            let connector = TlsConnector::from(Arc::new(config));
+            let mut stream = connector.connect(name, stream).await.expect("a handshake");
+            stream.write_all(request.as_bytes()).await.expect("sent");
+            stream.read_to_end(&mut answer).await.expect("an answer");
+        }
+    }
+    String::from_utf8(answer).expect("text")
+}
+
+#[tokio::test]
+async fn https_answers_who_speaks_it_and_shows_the_way_to_who_does_not() {
+    let relay = Relay::new("tls", Settings::default());
+    let names = ["games.example".to_owned()];
+    let tls = Tls::own(&relay.app.store, &names).expect("a certificate");
+    let again = Tls::own(&relay.app.store, &[]).expect("the same");
+    assert_eq!((tls.fingerprint(), tls.fingerprint().len()), (again.fingerprint(), 95));
+    let pem = relay.app.store.secret(tls::FILE).expect("ours").expect("it is kept");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(serve(listener, Arc::clone(&relay.app), Some(tls)));
+    let ask = "GET /api/guests?token=x HTTP/1.1\r\nHost: localhost:1\r\nConnection: close\r\n\r\n";
+    let answer = say(address, Some(&pem), ask).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("doom"), "{answer}");
+    let answer = say(address, None, ask).await;
+    assert!(answer.starts_with("HTTP/1.1 308 "), "{answer}");
+    assert!(answer.contains("location: https://localhost:1/api/guests\r\n"), "{answer}");
+    for bad in [ask.replace("GET", "POST"), ask.replace("localhost:1", "a:b:c")] {
+        let answer = say(address, None, &bad).await;
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("HTTPS"), "{answer}");
+    }
+    // Whatever else is said first ends that connection alone.
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream.write_all(&[22, 3, 1, 0, 5, 1, 2, 3, 4, 5]).await.expect("sent");
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP"));
+    assert!(say(address, Some(&pem), ask).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn certificates_that_do_not_do_are_named() {
+    let relay = Relay::new("certificates", Settings::default());
+    let file = |name: &str, bytes: &[u8]| {
+        let path = relay.dir.join(name);
+        std::fs::write(&path, bytes).expect("written");
+        path
+    };
+    Tls::own(&relay.app.store, &[]).expect("one");
+    let pem = relay.app.store.secret(tls::FILE).expect("ours").expect("it is kept");
+    let good = file("good.pem", &pem);
+    assert!(Tls::load(&good, &good).is_ok());
+    let other = Relay::new("certificates-other", Settings::default());
+    Tls::own(&other.app.store, &[]).expect("another");
+    let (text, missing) = (file("text.pem", b"hello"), relay.dir.join("missing.pem"));
+    for (chain, key, told) in [
+        (&missing, &good, "missing.pem"),
+        (&text, &good, "no certificate in PEM form"),
+        (&good, &text, "no private key in PEM form"),
+        (&good, &other.dir.join(tls::FILE), "good.pem"),
+    ] {
+        let error = Tls::load(chain, key).expect_err("it does not do").to_string();
+        assert!(error.contains(told), "{error}");
+    }
+    let names = ["no name\u{e9}".to_owned()];
+    assert!(matches!(make_for(&names), Err(tls::TlsError::Make(_))));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let kept = relay.dir.join(tls::FILE);
+        std::fs::set_permissions(&kept, std::fs::Permissions::from_mode(0o644)).expect("set");
+        let error = Tls::own(&relay.app.store, &[]).expect_err("others can read it").to_string();
+        assert!(error.contains("tls.pem") && error.contains("remove it"), "{error}");
+    }
+}
+
+/// A certificate of a relay that has none yet.
+fn make_for(names: &[String]) -> Result<Tls, tls::TlsError> {
+    Tls::own(&Relay::new("certificates-none", Settings::default()).app.store, names)
 }
