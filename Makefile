@@ -81,7 +81,12 @@ lint: setup-build ## formatting, clippy with warnings as errors, licences
 	tools/licences
 
 .PHONY: bench
-bench: setup-build ## micro-benchmarks of the hot paths
+bench: setup-bench ## against what one would take instead, in turns; PARTS="bench-webrtc" some of it
+	cargo build --release --locked -p transom-relay -p transom-tests --bin transom --bin figures --bin forwarder
+	target/release/figures $(or $(PARTS),bench)
+
+.PHONY: bench-micro
+bench-micro: setup-build ## micro-benchmarks of the hot paths
 	cargo bench --locked --workspace --exclude transom-tests
 
 .PHONY: bench-once
@@ -120,6 +125,6 @@ fuzz: setup-build ## every fuzz target for SECONDS_TO_FUZZ (60) seconds
 clean: ## removes all that was built here; the cache in ~/.cache/transom stays
 	rm -rf target build dist
 
-.PHONY: setup-build setup-image setup-run setup-test setup-windows setup-test-windows
-setup-build setup-image setup-run setup-test setup-windows setup-test-windows: setup-%:
+.PHONY: setup-build setup-bench setup-image setup-run setup-test setup-windows setup-test-windows
+setup-build setup-bench setup-image setup-run setup-test setup-windows setup-test-windows: setup-%:
 	@tools/setup $*

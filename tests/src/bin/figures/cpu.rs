@@ -2,6 +2,8 @@
 //! a whole process group. Its unit is 10 ms; what is measured here lasts seconds.
 
 use anyhow::{Context, Result};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 /// `USER_HZ`, which every Linux has had for twenty years.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -14,6 +16,14 @@ const START: usize = 19;
 /// Seconds that the process with this `stat` has used, all its threads together.
 pub fn of_stat(stat: &str) -> Result<f64> {
     Ok((field(stat, USER)? + field(stat, SYSTEM)?) / TICKS_PER_SECOND)
+}
+
+/// Seconds that a process of this host has used, all its threads together, to the nanosecond.
+pub fn of_process(pid: u32) -> Result<f64> {
+    let clock = clock_getcpuclockid(Pid::from_raw(pid.cast_signed()))
+        .with_context(|| format!("process {pid} is gone"))?;
+    let time = clock_gettime(clock).with_context(|| format!("process {pid} is gone"))?;
+    Ok(time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
 }
 
 /// Seconds that all processes of a group on this host have used which still live. A guest in

@@ -1,9 +1,10 @@
-//! Makes the figures of docs/performance.md: `make figures`.
+//! Makes the figures of docs/performance.md: `make figures`, and `make bench`.
 //!
-//! In: which parts, all of them without arguments. Out: one JSON line for each measurement
+//! In: which parts; without arguments all of them but those of `bench`. Out: one JSON line for each measurement
 //! in `target/figures/<part>.jsonl`, and the tables of the page written anew from all the
 //! parts that were ever measured here. It measures and never judges: no figure makes it fail.
 
+mod bench;
 mod cpu;
 mod diagnostics;
 mod emulated;
@@ -41,7 +42,15 @@ const PARTS: &[Part] = &[
     ("play", play::measure),
     ("vaapi", vaapi::measure),
     ("ring", ring::measure),
+    ("bench-convert", bench::convert::measure),
+    ("bench-latency", bench::latency::measure),
+    ("bench-fan-out", bench::fan_out::measure),
+    ("bench-webrtc", bench::webrtc::measure),
+    ("bench-scale", bench::scale::measure),
+    ("bench-loss", bench::loss::measure),
 ];
+/// Parts that need no guest: `make bench`.
+const BENCH: &str = "bench";
 /// Several times what a part takes on an idle machine of two cores without KVM.
 const LIMIT: Duration = Duration::from_secs(900);
 
@@ -58,9 +67,16 @@ fn main() -> Result<()> {
         let parts: Vec<_> = PARTS.iter().map(|(part, _)| *part).collect();
         bail!("there is no part '{unknown}', only {}", parts.join(", "));
     }
+    let is_wanted = |part: &str| match &wanted[..] {
+        [] => !means(BENCH, part),
+        wanted => wanted.iter().any(|w| means(w, part)),
+    };
+    if PARTS.iter().any(|(part, _)| is_wanted(part) && means(BENCH, part)) {
+        bench::go_apart()?;
+    }
     let folder = folder()?;
     for &(part, measure) in PARTS {
-        if !wanted.is_empty() && !wanted.iter().any(|w| means(w, part)) {
+        if !is_wanted(part) {
             continue;
         }
         machine_test(&format!("figures {part}"), LIMIT, |test| {

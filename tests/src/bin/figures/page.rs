@@ -1,5 +1,6 @@
 //! The tables of docs/performance.md, written between their markers from what was measured.
 
+mod bench;
 mod diagnostics;
 
 use std::fmt::Write as _;
@@ -28,6 +29,12 @@ const TABLES: &[Table] = &[
     ("play", "play", play),
     ("vaapi", "vaapi", vaapi),
     ("ring", "ring", ring),
+    ("bench-convert", "bench-convert", bench::convert),
+    ("bench-latency", "bench-latency", bench::latency),
+    ("bench-fan-out", "bench-fan-out", bench::fan_out),
+    ("bench-webrtc", "bench-webrtc", bench::webrtc),
+    ("bench-scale", "bench-scale", bench::scale),
+    ("bench-loss", "bench-loss", bench::loss),
 ];
 
 const SCENES: [(&str, &str); 4] = [

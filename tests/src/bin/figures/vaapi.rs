@@ -193,7 +193,7 @@ fn gaps(test: &Test) -> Result<Vec<Value>> {
             let window = working.min(lost)..lost + Duration::from_secs(1);
             std::thread::sleep(Duration::from_secs(1));
             let arrivals = viewer.arrivals();
-            let inside: Vec<_> = arrivals.iter().filter(|at| window.contains(at)).collect();
+            let inside: Vec<_> = arrivals.iter().filter(|at| window.contains(*at)).collect();
             let gap = inside.windows(2).map(|pair| *pair[1] - *pair[0]).max();
             let gap = gap.with_context(|| format!("{fault}: nothing to see"))?.as_secs_f64();
             lines.push(json!({ "what": fault, "round": round, "gap_ms": gap * 1e3,
