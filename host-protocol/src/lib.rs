@@ -77,5 +77,5 @@ pub const MAX_TEXT: usize = 255;
 pub const MAX_WRITE: usize = 16 * 1024;
 
 pub use message::{
-    BitRate, Capabilities, FrameNumber, GuestTime, HostTime, Role, SessionId, StreamId,
+    BitRate, Capabilities, Chroma, FrameNumber, GuestTime, HostTime, Role, SessionId, StreamId,
 };

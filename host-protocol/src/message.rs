@@ -400,6 +400,16 @@ pub enum Codec {
     H264,
 }
 
+/// How much colour a video stream carries (ITU-T H.264, table 6-1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Chroma {
+    /// 4:2:0: one sample of each chroma for four of luma. Every decoder takes it.
+    #[default]
+    Yuv420,
+    /// 4:4:4: as many as of luma, so that small coloured text stays readable.
+    Yuv444,
+}
+
 /// When a frame passed each stage of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrameTimes {
