@@ -14,7 +14,8 @@
 //! 4.   ◀────────────────────────── GuestControl::Display, at once and at every change
 //! 5. HostControl::Ping ─────────────────────────────────────▶
 //!      ◀────────────────────────── GuestControl::Pong (two guest times: offset and round trip)
-//! 6. HostControl::RequestIdr, SetBitrate, SetFrameRate ─────▶   take effect with the next frame
+//! 6. HostControl::RequestIdr, SetBitrate, SetFrameRate,
+//!    SetChroma ─────────────────────────────────────────────▶   take effect with the next frame
 //! 7.   ◀────────────────────────── GuestControl::Report, once a second
 //!
 //!    on the connection with Role::MEDIA, opened second, with the same session
