@@ -1,4 +1,5 @@
-//! What a frame costs, stage by stage: comparing, converting, encoding, for both encoders.
+//! What a frame costs, stage by stage: comparing, converting, encoding, for both encoders, and for the
+//! screen encoder in 4:4:4, too.
 //!
 //! Prints medians in milliseconds. `RAW=FILE` names BGRX frames of 1280x720 to use as well.
 //! Without `--bench` (that is, in tests) everything runs on a few frames, so that it cannot rot.
@@ -10,7 +11,7 @@ use transom_agent::damage::Damage;
 use transom_agent::encode::{Choice, Encoder, Request, Tuning};
 use transom_agent::mirror::{Mirror, PixelFormat};
 use transom_agent::picture::Picture;
-use transom_protocol::{BitRate, GuestTime};
+use transom_protocol::{BitRate, Chroma, GuestTime};
 
 const WIDTH: usize = 1280;
 const HEIGHT: usize = 720;
@@ -86,19 +87,33 @@ fn main() {
     let raw = std::env::var_os("RAW").map(|path| std::fs::read(path).expect("RAW can be read"));
     let raw = raw.as_deref().filter(|raw| raw.len() >= BYTES);
     println!(
-        "{:14} {:>8} {:>8} {:>8} {:>9} {:>9} {:>9}",
-        "720p, ms", "compare", "convert", "screen", "openh264", "screen B", "openh264 B"
+        "{:14} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>9} {:>9}",
+        "720p, ms",
+        "compare",
+        "convert",
+        "to 4:4:4",
+        "screen",
+        "4:4:4",
+        "openh264",
+        "screen B",
+        "4:4:4 B",
+        "openh264 B"
     );
     for (name, draw) in contents(raw) {
         let size = (WIDTH as u32, HEIGHT as u32);
         let tuning = Tuning { bitrate: BitRate(12_000_000), fps: 60 };
-        let mut encoders = [Choice::Screen, Choice::OpenH264]
-            .map(|choice| Encoder::new(choice, size, tuning).expect("an ordinary size"));
+        let encoder = |choice| Encoder::new(choice, size, tuning).expect("an ordinary size");
+        let mut encoders = [
+            (encoder(Choice::Screen), Chroma::Yuv420),
+            (encoder(Choice::Screen), Chroma::Yuv444),
+            (encoder(Choice::OpenH264), Chroma::Yuv420),
+        ];
         let mut mirror = Mirror::new(PixelFormat::Bgrx, size.0, size.1);
         let mut picture = Picture::new(size);
+        let mut full = Picture::with_chroma(size, Chroma::Yuv444);
         let (mut damage, mut pixels) = (Damage::default(), vec![0; BYTES]);
-        let mut times: [Vec<Duration>; 4] = Default::default();
-        let mut bytes = [0; 2];
+        let mut times: [Vec<Duration>; 6] = Default::default();
+        let mut bytes = [0; 3];
         for n in 0..=frames {
             draw(n, &mut pixels);
             damage.clear();
@@ -107,10 +122,12 @@ fn main() {
             let compared = Instant::now();
             picture.update(&mirror, &damage, None);
             let converted = Instant::now();
-            let stages = [compared - begun, converted - compared];
-            let encoded = encoders.iter_mut().zip(&mut bytes).map(|(encoder, bytes)| {
+            full.update(&mirror, &damage, None);
+            let stages = [compared - begun, converted - compared, converted.elapsed()];
+            let encoded = encoders.iter_mut().zip(&mut bytes).map(|((encoder, chroma), bytes)| {
+                let picture = if *chroma == Chroma::Yuv444 { &full } else { &picture };
                 let begun = Instant::now();
-                let frame = Frame { picture: &picture, damage: &damage };
+                let frame = Frame { picture, damage: &damage };
                 let time = GuestTime(n as u64 * 28_571_429);
                 let unit = encoder.encode(Request { frame, idr: n == 0, time }).expect("encodes");
                 *bytes += if n > 0 { unit.bytes.len() } else { 0 };
@@ -122,10 +139,12 @@ fn main() {
                 times.iter_mut().zip(all).for_each(|(times, time)| times.push(time));
             }
         }
-        let [compare, convert, screen, openh264] = times.each_mut().map(|times| median(times));
-        let [own, other] = bytes.map(|bytes| bytes / frames);
+        let times = times.each_mut().map(|times| median(times));
+        let [compare, convert, widen, screen, full, openh264] = times;
+        let [own, own_full, other] = bytes.map(|bytes| bytes / frames);
         println!(
-            "{name:14} {compare:8.2} {convert:8.2} {screen:8.2} {openh264:9.2} {own:9} {other:9}"
+            "{name:14} {compare:8.2} {convert:8.2} {widen:8.2} {screen:8.2} {full:8.2} \
+             {openh264:9.2} {own:9} {own_full:9} {other:9}"
         );
     }
 }

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use drm::buffer::DrmFourcc;
-use transom_protocol::message::{DisplayState, Scanout, Text, Unreadable};
+use transom_protocol::message::{Chroma, DisplayState, Scanout, Text, Unreadable};
 
 use crate::damage::{Damage, Rect};
 use crate::mirror::Mirror;
@@ -89,6 +89,7 @@ pub struct Capture {
     watched: Option<Watched>,
     state: DisplayState,
     damage: Damage,
+    chroma: Chroma,
     pace: Pace,
     next_scan: Duration,
     start: Instant,
@@ -102,9 +103,20 @@ impl Capture {
             watched: None,
             state: DisplayState::NoCard { reason: Text::new("not looked yet") },
             damage: Damage::default(),
+            chroma: Chroma::default(),
             pace: Pace::default(),
             next_scan: Duration::ZERO,
             start: Instant::now(),
+        }
+    }
+
+    /// How much colour pictures have from the next look on, which finds all of it changed.
+    pub fn set_chroma(&mut self, chroma: Chroma) {
+        if self.chroma != chroma {
+            self.chroma = chroma;
+            if let Some(watched) = &mut self.watched {
+                watched.last = None;
+            }
         }
     }
 
@@ -156,7 +168,7 @@ impl Capture {
         watched.last = Some(seen);
         watched.passed = None;
         self.damage.clear();
-        let look = match watched.read(&seen, &mut self.damage) {
+        let look = match watched.read(&seen, self.chroma, &mut self.damage) {
             Ok(scanout) => {
                 let now = DisplayState::Lit(scanout);
                 if self.state != now {
@@ -256,6 +268,7 @@ impl Watched {
     fn read(
         &mut self,
         seen: &(State, Option<State>),
+        chroma: Chroma,
         damage: &mut Damage,
     ) -> Result<Scanout, Refused> {
         let (shown, pointer) = seen;
@@ -284,8 +297,13 @@ impl Watched {
             self.mirror = None;
         }
         let (mirror, picture) = self.mirror.get_or_insert_with(|| {
-            (Mirror::new(fb.format, view.size.0, view.size.1), Picture::new(view.size))
+            let mirror = Mirror::new(fb.format, view.size.0, view.size.1);
+            (mirror, Picture::with_chroma(view.size, chroma))
         });
+        if picture.chroma() != chroma {
+            *picture = Picture::with_chroma(view.size, chroma);
+            damage.add(Rect { x: 0, y: 0, width: view.size.0, height: view.size.1 });
+        }
         fb.mapping.with_bytes(|bytes| mirror.update(&bytes[view.start..], fb.pitch, damage));
         self.dmabuf = fb.dmabuf(view.first);
 

@@ -1,6 +1,8 @@
-//! RGB to 4:2:0 in BT.709, limited range: the specification, and which instructions follow it.
+//! RGB to 4:2:0 or 4:4:4 in BT.709, limited range: the specification, and which instructions follow
+//! it.
 //!
-//! Two rows of pixels enter, two rows of luma and one of each chroma leave. Arithmetic is in
+//! For 4:2:0 two rows of pixels enter, two rows of luma and one of each chroma leave; for 4:4:4 one
+//! row enters and one of each plane leaves. Arithmetic is in
 //! 16 bits with factors of 256ths, which errs by less than one step; every kernel does the same
 //! to the bit. Which one is fastest is found out by trying and not by asking the processor: an
 //! emulated one has AVX2, too, and takes five times as long with it as without.
@@ -35,6 +37,17 @@ pub(crate) const CHROMA_OFFSET: u16 = (128 << 8) + 128;
 pub struct Planes<'a> {
     /// The two rows of luma.
     pub y: [&'a mut [u8]; 2],
+    /// The row of U.
+    pub u: &'a mut [u8],
+    /// The row of V.
+    pub v: &'a mut [u8],
+}
+
+/// Where a row of 4:4:4 goes: as many bytes of each as there are pixels.
+#[derive(Debug)]
+pub struct FullPlanes<'a> {
+    /// The row of luma.
+    pub y: &'a mut [u8],
     /// The row of U.
     pub u: &'a mut [u8],
     /// The row of V.
@@ -130,11 +143,8 @@ impl Kernel {
         let chroma = u[done / 2..].iter_mut().zip(&mut v[done / 2..]);
         for (((top, bottom), (y0, y1)), (u, v)) in top.iter().zip(bottom).zip(luma).zip(chroma) {
             let pixels = [top, bottom].map(|pair| {
-                let [a, b, c, _, d, e, f, _] = pair.map(u16::from);
-                match order {
-                    Order::Bgrx => [[c, b, a], [f, e, d]],
-                    Order::Rgbx => [[a, b, c], [d, e, f]],
-                }
+                let [a, b, c, _, d, e, f, _] = *pair;
+                [channels(order, [a, b, c]), channels(order, [d, e, f])]
             });
             *y0 = pixels[0].map(luma_of);
             *y1 = pixels[1].map(luma_of);
@@ -144,6 +154,42 @@ impl Kernel {
             *u = dot(mean, U, CHROMA_OFFSET);
             *v = dot(mean, V, CHROMA_OFFSET);
         }
+    }
+
+    /// Converts one row to 4:4:4.
+    ///
+    /// # Panics
+    ///
+    /// If the planes' rows are too short for the pixels.
+    pub fn convert_full(self, order: Order, row: &[u8], planes: FullPlanes<'_>) {
+        let FullPlanes { y, u, v } = planes;
+        let done = {
+            let planes = FullPlanes { y: &mut *y, u: &mut *u, v: &mut *v };
+            match self {
+                Self::Scalar => 0,
+                #[cfg(target_arch = "x86_64")]
+                Self::Sse2 => simd::full_with_sse2(order, row, planes),
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx2 => simd::full_with_avx2(order, row, planes),
+            }
+        };
+        let pixels = row[done * 4..].as_chunks::<4>().0;
+        let chroma = u[done..].iter_mut().zip(&mut v[done..]);
+        for ((&[a, b, c, _], y), (u, v)) in pixels.iter().zip(&mut y[done..]).zip(chroma) {
+            let pixel = channels(order, [a, b, c]);
+            *y = luma_of(pixel);
+            *u = dot(pixel, U, CHROMA_OFFSET);
+            *v = dot(pixel, V, CHROMA_OFFSET);
+        }
+    }
+}
+
+/// Red, green and blue of a pixel's first three bytes.
+fn channels(order: Order, bytes: [u8; 3]) -> [u16; 3] {
+    let [a, b, c] = bytes.map(u16::from);
+    match order {
+        Order::Bgrx => [c, b, a],
+        Order::Rgbx => [a, b, c],
     }
 }
 
@@ -173,6 +219,13 @@ mod tests {
         out
     }
 
+    fn converted_full(kernel: Kernel, order: Order, pixels: &[u8]) -> [Vec<u8>; 3] {
+        let mut out = [(); 3].map(|()| vec![0; pixels.len() / 4]);
+        let [y, u, v] = &mut out;
+        kernel.convert_full(order, pixels, FullPlanes { y, u, v });
+        out
+    }
+
     #[test]
     fn every_colour_lands_within_a_step_of_the_standard() {
         // A grid of the colour cube, with its corners.
@@ -181,6 +234,9 @@ mod tests {
             grid().flat_map(|r| grid().flat_map(move |g| grid().map(move |b| (r, g, b))))
         {
             let [y, _, u, v] = converted(Kernel::Scalar, Order::Bgrx, &[b, g, r, 9].repeat(4));
+            // Of one colour, both formats are the same.
+            let full = converted_full(Kernel::Scalar, Order::Bgrx, &[b, g, r, 9]);
+            assert_eq!([y[0], u[0], v[0]], full.map(|plane| plane[0]));
             let [r, g, b] = [r, g, b].map(|c| f64::from(c) / 255.0);
             let luma = 0.2126 * r + 0.7152 * g + 0.0722 * b;
             let exact = [
@@ -204,6 +260,18 @@ mod tests {
             let expected = converted(Kernel::Scalar, order, &pixels);
             for kernel in Kernel::all() {
                 prop_assert_eq!(&converted(kernel, order, &pixels), &expected, "{:?}", kernel);
+            }
+        }
+
+        #[test]
+        fn every_kernel_does_so_in_full_colour(
+            pixels in (1usize..240).prop_flat_map(|count| prop::collection::vec(any::<u8>(), count * 4)),
+            swapped in any::<bool>(),
+        ) {
+            let order = if swapped { Order::Rgbx } else { Order::Bgrx };
+            let expected = converted_full(Kernel::Scalar, order, &pixels);
+            for kernel in Kernel::all() {
+                prop_assert_eq!(&converted_full(kernel, order, &pixels), &expected, "{:?}", kernel);
             }
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! Encoders differ in what they take from a [`Request`]: software encoders read the picture's
 //! planes, one that follows the damage skips what did not change, VA-API may import the scanout
-//! itself. They agree in what comes out: H.264 in Annex B without reordering, one reference, SPS
-//! and PPS before every IDR, an IDR only when asked for.
+//! itself. And in colour: the screen encoder takes 4:4:4 as well, the others know 4:2:0 alone. They
+//! agree in what comes out: H.264 in Annex B without reordering, one reference, SPS and PPS before
+//! every IDR, an IDR when asked for or where the colour's format changes.
 
 pub mod choose;
 pub mod screen;
@@ -12,7 +13,7 @@ pub mod vaapi;
 
 use std::str::FromStr;
 
-use transom_protocol::message::{BitRate, GuestTime};
+use transom_protocol::message::{BitRate, Chroma, GuestTime};
 
 use crate::capture::{Frame, Planes};
 pub use choose::look_again;
@@ -63,6 +64,9 @@ pub enum EncodeError {
     /// VA-API's, where nothing else is wanted.
     #[error(transparent)]
     Vaapi(#[from] vaapi::VaapiError),
+    /// A picture in 4:4:4 for an encoder of 4:2:0.
+    #[error("{0} encodes 4:2:0 alone")]
+    Chroma(&'static str),
     /// It returned without a frame although it was told never to.
     #[error("the encoder left a frame out")]
     Skipped,
@@ -80,6 +84,16 @@ pub enum Choice {
     Screen,
     /// OpenH264, which has motion in quarters of a sample and pays for every macroblock.
     OpenH264,
+}
+
+impl Choice {
+    /// How much colour the first picture should have, before there is an encoder.
+    pub fn chroma(self, wanted: Chroma) -> Chroma {
+        match self {
+            Self::Auto | Self::Screen => wanted,
+            Self::Vaapi | Self::OpenH264 => Chroma::Yuv420,
+        }
+    }
 }
 
 impl FromStr for Choice {
@@ -121,6 +135,15 @@ impl Encoder {
                 Screen::new(size, tuning).map(|screen| Self::Screen(Box::new(screen)))
             }
             Choice::OpenH264 => Software::new(size, tuning).map(Self::Software),
+        }
+    }
+
+    /// How much colour the next picture should have, if `wanted` is wanted: what this encoder knows.
+    pub fn chroma(&mut self, wanted: Chroma) -> Chroma {
+        match self {
+            Self::Auto(encoder) => encoder.chroma(wanted),
+            Self::Screen(_) => wanted,
+            Self::Software(_) => Chroma::Yuv420,
         }
     }
 

@@ -8,7 +8,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use transom_protocol::message::{DisplayState, FrameNumber, FrameTimes, Report, Text, VideoFormat};
+use transom_protocol::message::{
+    Chroma, DisplayState, FrameNumber, FrameTimes, Report, Text, VideoFormat,
+};
 
 use crate::encode::choose::EncoderState;
 use crate::encode::{Choice, Tuning};
@@ -55,10 +57,30 @@ pub struct Orders {
     pub tuning: Tuning,
     /// Another encoder is wanted than the one that the agent started with.
     pub choice: Option<Choice>,
+    /// How much colour is wanted.
+    pub chroma: Chroma,
     /// The media connection has room for an access unit.
     pub room: bool,
     /// The agent ends.
     pub stopping: bool,
+}
+
+/// How much colour there is, and why no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Colours {
+    /// What the relay wants, by what its viewers can show.
+    pub relay: Chroma,
+    /// No more than 4:2:0, by a setting of this agent.
+    pub halved: bool,
+    /// What is encoded.
+    pub shown: Chroma,
+}
+
+impl Colours {
+    /// What the encoder should make, if it can.
+    pub fn wanted(self) -> Chroma {
+        if self.halved { Chroma::Yuv420 } else { self.relay }
+    }
 }
 
 #[derive(Debug)]
@@ -67,6 +89,7 @@ struct State {
     idr: bool,
     tuning: Tuning,
     choice: Option<Choice>,
+    colours: Colours,
     /// Orders came in since the pipeline last asked.
     fresh: bool,
     media: VecDeque<MediaItem>,
@@ -99,6 +122,7 @@ impl Hub {
             idr: false,
             tuning,
             choice: None,
+            colours: Colours::default(),
             fresh: false,
             media: VecDeque::new(),
             display: DisplayState::NoCard { reason: Text::new("the agent is starting") },
@@ -139,6 +163,7 @@ impl Hub {
             idr: state.idr,
             tuning: state.tuning,
             choice: state.choice,
+            chroma: state.colours.wanted(),
             room: state.media.len() < WAITING,
             stopping: state.stopping,
         }
@@ -194,6 +219,22 @@ impl Hub {
     pub fn stream(&self) -> (bool, Tuning) {
         let state = self.lock();
         (state.viewer.is_some(), state.tuning)
+    }
+
+    /// For the link and for diagnostics: another wish for colour.
+    pub fn colour(&self, change: impl FnOnce(&mut Colours)) {
+        let mut state = self.lock();
+        let before = state.colours;
+        change(&mut state.colours);
+        if state.colours.wanted() != before.wanted() {
+            state.fresh = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// For diagnostics: how much colour there is.
+    pub fn colours(&self) -> Colours {
+        self.lock().colours
     }
 
     /// For diagnostics: the encoder that is wanted instead of the one that the agent started with.

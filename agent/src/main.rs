@@ -25,7 +25,7 @@ use transom_agent::session::Sessions;
 use transom_agent::sys;
 use transom_agent::watchdog;
 use transom_protocol::diagnostics::Setting;
-use transom_protocol::{BitRate, PORT};
+use transom_protocol::{BitRate, Chroma, PORT};
 
 /// Grabs this guest's screen, encodes it and streams it to the host over vsock.
 ///
@@ -253,6 +253,9 @@ fn apply(
                 return Err(format!("{fps} frames per second: 1 to 240 are possible"));
             }
             Setting::Encoder(name) => hub.choose(name.as_str().parse()?),
+            Setting::Chroma(most) => {
+                hub.colour(|colours| colours.halved = *most == Chroma::Yuv420);
+            }
         }
         Ok(())
     }

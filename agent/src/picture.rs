@@ -1,9 +1,11 @@
-//! The picture that encoders take: 4:2:0, BT.709 limited range, cursor drawn in.
+//! The picture that encoders take: 4:2:0 or 4:4:4, BT.709 limited range, cursor drawn in.
 //!
 //! Only damage is converted; the rest stays from the frames before.
 
+use transom_protocol::message::Chroma;
+
 use crate::capture::cursor::Cursor;
-use crate::convert::{Kernel, Order, Planes};
+use crate::convert::{FullPlanes, Kernel, Order, Planes};
 use crate::damage::{Damage, Rect};
 use crate::mirror::{Mirror, PixelFormat};
 
@@ -15,18 +17,35 @@ const STRIP: u32 = 16;
 pub struct Picture {
     width: u32,
     height: u32,
+    chroma: Chroma,
     planes: [Vec<u8>; 3],
     scratch: Vec<u8>,
     kernel: Kernel,
 }
 
 impl Picture {
-    /// A black picture for a scanout of this size, whose last odd row and column are cut off.
+    /// A black picture in 4:2:0 for a scanout of this size, whose last odd row and column are cut
+    /// off.
     pub fn new(scanout: (u32, u32)) -> Self {
+        Self::with_chroma(scanout, Chroma::Yuv420)
+    }
+
+    /// The same with so much colour. Of 4:4:4, too, odd rows and columns are cut off: a stream that
+    /// changes between the two keeps its size.
+    pub fn with_chroma(scanout: (u32, u32), chroma: Chroma) -> Self {
         let (width, height) = (scanout.0 & !1, scanout.1 & !1);
-        let luma = width as usize * height as usize;
-        let planes = [vec![16; luma], vec![128; luma / 4], vec![128; luma / 4]];
-        Self { width, height, planes, scratch: Vec::new(), kernel: Kernel::fastest() }
+        let samples = width as usize * height as usize;
+        let halved = match chroma {
+            Chroma::Yuv420 => samples / 4,
+            Chroma::Yuv444 => samples,
+        };
+        let planes = [vec![16; samples], vec![128; halved], vec![128; halved]];
+        Self { width, height, chroma, planes, scratch: Vec::new(), kernel: Kernel::fastest() }
+    }
+
+    /// How much colour it has.
+    pub fn chroma(&self) -> Chroma {
+        self.chroma
     }
 
     /// Columns and rows of the luma plane.
@@ -42,7 +61,10 @@ impl Picture {
     /// Bytes from one row to the next, for each plane.
     pub fn strides(&self) -> [usize; 3] {
         let width = self.width as usize;
-        [width, width / 2, width / 2]
+        match self.chroma {
+            Chroma::Yuv420 => [width, width / 2, width / 2],
+            Chroma::Yuv444 => [width; 3],
+        }
     }
 
     /// Brings the picture up to date: converts the damaged parts of the mirror, then draws the
@@ -93,6 +115,23 @@ impl Picture {
     }
 
     fn write(&mut self, pixels: &[u8], pitch: usize, rect: Rect, order: Order) {
+        match self.chroma {
+            Chroma::Yuv420 => self.write_halved(pixels, pitch, rect, order),
+            Chroma::Yuv444 => self.write_full(pixels, pitch, rect, order),
+        }
+    }
+
+    fn write_full(&mut self, pixels: &[u8], pitch: usize, rect: Rect, order: Order) {
+        let columns = rect.width as usize;
+        let rows = pixels.chunks(pitch).take(rect.height as usize);
+        for (row, at) in rows.zip(rect.y as usize..) {
+            let start = at * self.width as usize + rect.x as usize;
+            let [y, u, v] = self.planes.each_mut().map(|plane| &mut plane[start..][..columns]);
+            self.kernel.convert_full(order, &row[..columns * 4], FullPlanes { y, u, v });
+        }
+    }
+
+    fn write_halved(&mut self, pixels: &[u8], pitch: usize, rect: Rect, order: Order) {
         let [luma, chroma, _] = self.strides();
         let [y_plane, u_plane, v_plane] = &mut self.planes;
         let (x, columns) = (rect.x as usize, rect.width as usize);
@@ -141,11 +180,13 @@ mod tests {
             let mut mirror = Mirror::new(PixelFormat::Bgrx, 4, 4);
             let mut damage = Damage::default();
             mirror.update(&bgrx.repeat(16), 16, &mut damage);
-            let mut picture = Picture::new((4, 4));
-            picture.update(&mirror, &damage, None);
-            for (plane, expected) in picture.planes().into_iter().zip(expected) {
-                for &sample in plane {
-                    assert!(sample.abs_diff(expected) <= 1, "{bgrx:?}: {sample} for {expected}");
+            for chroma in [Chroma::Yuv420, Chroma::Yuv444] {
+                let mut picture = Picture::with_chroma((4, 4), chroma);
+                picture.update(&mirror, &damage, None);
+                for (plane, expected) in picture.planes().into_iter().zip(expected) {
+                    for &sample in plane {
+                        assert!(sample.abs_diff(expected) <= 1, "{bgrx:?}: {sample}, {expected}");
+                    }
                 }
             }
         }
@@ -156,14 +197,15 @@ mod tests {
         #[test]
         fn partial_updates_equal_a_full_conversion(
             width in 2u32..70, height in 2u32..50, seed in any::<u32>(),
-            spot in (0u32..70, 0u32..50, 1u32..40, 1u32..40),
+            spot in (0u32..70, 0u32..50, 1u32..40, 1u32..40), full in any::<bool>(),
         ) {
             let pitch = width as usize * 4;
             let mut source = noise(seed, pitch * height as usize);
             let mut mirror = Mirror::new(PixelFormat::Bgrx, width, height);
             let mut damage = Damage::default();
             mirror.update(&source, pitch, &mut damage);
-            let mut picture = Picture::new((width, height));
+            let chroma = if full { Chroma::Yuv444 } else { Chroma::Yuv420 };
+            let mut picture = Picture::with_chroma((width, height), chroma);
             picture.update(&mirror, &damage, None);
             if let Some(rect) = Rect::clipped(spot.0.into(), spot.1.into(), spot.2, spot.3, (width, height)) {
                 for y in rect.y..rect.y + rect.height {
@@ -175,7 +217,7 @@ mod tests {
             damage.clear();
             mirror.update(&source, pitch, &mut damage);
             picture.update(&mirror, &damage, None);
-            let mut whole = Picture::new((width, height));
+            let mut whole = Picture::with_chroma((width, height), chroma);
             let mut all = Damage::default();
             all.add(Rect { x: 0, y: 0, width, height });
             whole.update(&mirror, &all, None);

@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use transom_protocol::message::{
-    Codec, DisplayState, FrameNumber, FrameTimes, GuestTime, Unreadable, VideoFormat,
+    Chroma, Codec, DisplayState, FrameNumber, FrameTimes, GuestTime, Unreadable, VideoFormat,
 };
 
 use crate::capture::{Capture, Look};
@@ -32,6 +32,8 @@ struct Live {
     viewer: u64,
     choice: Choice,
     encoder: Option<Encoder>,
+    /// How much colour was wanted and how much there was, so that changes can be told.
+    colour: (Chroma, Chroma),
     /// The viewer was told of a stream of this size.
     started: Option<(u32, u32)>,
     next: FrameNumber,
@@ -75,6 +77,7 @@ impl Live {
             viewer,
             choice,
             encoder: None,
+            colour: Default::default(),
             started: None,
             next: FrameNumber(0),
             refine: None,
@@ -99,6 +102,7 @@ impl Live {
         if now < self.due {
             return self.due - now;
         }
+        self.settle_colour(hub, capture, orders.chroma);
         let seen = clock::now();
         let look = capture.look(frame);
         match look {
@@ -147,6 +151,27 @@ impl Live {
         match self.refine {
             Some((_, at)) => pause.min(at.saturating_duration_since(Instant::now())),
             None => pause,
+        }
+    }
+
+    /// Has pictures in as much colour as is wanted and the encoder knows.
+    fn settle_colour(&mut self, hub: &Hub, capture: &mut Capture, wanted: Chroma) {
+        let shown = match &mut self.encoder {
+            Some(encoder) => encoder.chroma(wanted),
+            None => self.choice.chroma(wanted),
+        };
+        capture.set_chroma(shown);
+        let colour = (wanted, shown);
+        if std::mem::replace(&mut self.colour, colour) == colour {
+            return;
+        }
+        hub.colour(|colours| colours.shown = shown);
+        match colour {
+            (Chroma::Yuv444, Chroma::Yuv420) => {
+                log::info!("4:4:4 is wanted, but this encoder makes 4:2:0 alone: 4:2:0 it stays");
+            }
+            (_, Chroma::Yuv444) => log::info!("pictures are in 4:4:4"),
+            (_, Chroma::Yuv420) => log::info!("pictures are in 4:2:0"),
         }
     }
 

@@ -6,7 +6,7 @@
 
 use transom_protocol::diagnostics;
 use transom_protocol::message::{
-    Capabilities, GuestControl, GuestHello, HostControl, HostHello, MAGIC, Refusal, Text,
+    Capabilities, Chroma, GuestControl, GuestHello, HostControl, HostHello, MAGIC, Refusal, Text,
 };
 use transom_protocol::wire::{self, WireError};
 use transom_protocol::{GuestTime, Role, SessionId, StreamId, VERSION_MAX, VERSION_MIN};
@@ -35,6 +35,8 @@ pub enum Order {
     Idr,
     /// New targets for the encoder.
     Tune(Tuning),
+    /// Viewers take so much colour.
+    Colour(Chroma),
 }
 
 /// What a control message leads to.
@@ -72,7 +74,8 @@ pub struct Sessions {
 impl Sessions {
     /// No session yet. `tuning` is what each new session starts with.
     pub fn new(boot: [u8; 16], tuning: Tuning) -> Self {
-        let capabilities = Capabilities::H264.with(Capabilities::DIAGNOSTICS);
+        let capabilities =
+            Capabilities::H264.with(Capabilities::DIAGNOSTICS).with(Capabilities::YUV444);
         Self { boot, capabilities, current: None, tuning, diagnostics: Vec::new() }
     }
 
@@ -185,10 +188,14 @@ impl Sessions {
                 self.tuning.fps = fps.max(1);
                 Outcome::Order(Order::Tune(self.tuning))
             }
+            HostControl::SetChroma { stream: StreamId::VIDEO, chroma } => {
+                Outcome::Order(Order::Colour(chroma))
+            }
             // Streams that this agent does not have.
             HostControl::RequestIdr { .. }
             | HostControl::SetBitrate { .. }
-            | HostControl::SetFrameRate { .. } => Outcome::Ignored,
+            | HostControl::SetFrameRate { .. }
+            | HostControl::SetChroma { .. } => Outcome::Ignored,
             HostControl::Goodbye => Outcome::Close,
         })
     }
@@ -392,6 +399,14 @@ mod tests {
             handle(HostControl::SetBitrate { stream: video, bitrate: BitRate(1) }),
             Ok(Outcome::Order(Order::Tune(Tuning { bitrate: BitRate(1), fps: 1 }))),
             "both settings are remembered"
+        );
+        assert_eq!(
+            handle(HostControl::SetChroma { stream: video, chroma: Chroma::Yuv444 }),
+            Ok(Outcome::Order(Order::Colour(Chroma::Yuv444)))
+        );
+        assert_eq!(
+            handle(HostControl::SetChroma { stream: StreamId(1), chroma: Chroma::Yuv444 }),
+            Ok(Outcome::Ignored)
         );
         assert_eq!(handle(HostControl::Goodbye), Ok(Outcome::Close));
         assert_eq!(

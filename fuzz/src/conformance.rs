@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Instant;
 
-use transom_fuzz::encoder::{believed, play};
+use transom_fuzz::encoder::{Colours, believed_in_full, play};
 use transom_relay::ts::still::Still;
 
 /// Scripts that share a process.
@@ -18,7 +18,7 @@ const BATCH: u64 = 500;
 /// The script that each batch begins with: one picture of 16x16. ffmpeg takes the first size that it
 /// finds for the container's, and crops by it whatever later fills the same macroblocks; this one
 /// crops nothing. For the same reason ffmpeg may not look ahead.
-const FIRST: [u8; 3] = [14, 14, 0];
+const FIRST: [u8; 4] = [14, 14, 0, 0];
 
 /// What ffmpeg has to show next.
 struct Expected {
@@ -54,7 +54,9 @@ fn batch(from: u64, to: u64) -> Result<u64, String> {
     let mut ffmpeg = Command::new("ffmpeg")
         .args(["-nostdin", "-v", "warning", "-probesize", "32", "-analyzeduration", "0"])
         .args(["-threads", "1", "-f", "h264", "-i", "-"])
-        .args(["-autoscale", "0", "-fps_mode", "passthrough", "-pix_fmt", "yuv420p"])
+        .args(["-autoscale", "0", "-fps_mode", "passthrough", "-pix_fmt", "yuv444p"])
+        // Of 4:2:0, each sample of chroma four times: nothing is mixed.
+        .args(["-sws_flags", "neighbor"])
         .args(["-f", "rawvideo", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -72,9 +74,9 @@ fn batch(from: u64, to: u64) -> Result<u64, String> {
             for (number, script) in std::iter::once((from, FIRST.to_vec())).chain(scripts) {
                 let mut frame = 0;
                 let (mut stream, mut still) = (Vec::new(), Still::default());
-                play(&script, |unit, size, screen| {
+                play(&script, Colours::All, |unit, size, screen| {
                     stream.extend_from_slice(&unit.bytes);
-                    let samples = believed(screen, size);
+                    let samples = believed_in_full(screen, size);
                     still.look(&unit.bytes);
                     // What the relay puts behind the last picture of a screen at rest.
                     for again in still.repeat().iter().cycle().take(frame as usize % 3) {

@@ -6,7 +6,7 @@ use transom_protocol::diagnostics::{
 };
 use transom_protocol::message::Text;
 use transom_protocol::wire::Limits;
-use transom_protocol::{BitRate, GuestTime};
+use transom_protocol::{BitRate, Chroma, GuestTime};
 
 use crate::{encoded, frames, round_trip};
 
@@ -47,6 +47,7 @@ pub fn host_seeds() -> Vec<Vec<u8>> {
         Request::Set(Setting::BitRate(BitRate(1 << 23))),
         Request::Set(Setting::FrameRate(30)),
         Request::Set(Setting::Encoder(Text::new("openh264"))),
+        Request::Set(Setting::Chroma(Chroma::Yuv420)),
         Request::Shell {
             command: Some(Line::new("uname -a")),
             terminal: Some(Terminal { kind: Text::new("xterm-256color"), size }),

@@ -1,5 +1,5 @@
 //! Any bytes as a script for the screen encoder: what to draw, what damage to tell of it, when to
-//! ask for an IDR, another quantiser, rate or size.
+//! ask for an IDR, another quantiser, rate, size or chroma format.
 //!
 //! In: bytes, all of which mean something. Out: each access unit together with what the encoder
 //! believes that decoders show, for the caller to hold against a decoder. It refuses nothing and
@@ -12,7 +12,7 @@ use transom_agent::encode::screen::Screen;
 use transom_agent::encode::{AccessUnit, Request, Tuning};
 use transom_agent::mirror::{Mirror, PixelFormat};
 use transom_agent::picture::Picture;
-use transom_protocol::{BitRate, GuestTime};
+use transom_protocol::{BitRate, Chroma, GuestTime};
 use transom_relay::ts::{Muxer, still::Still};
 
 /// A script has no more frames than this.
@@ -28,6 +28,11 @@ impl Script<'_> {
 
     fn is_over(&self) -> bool {
         self.0.as_slice().is_empty()
+    }
+
+    fn chroma(&mut self, colours: Colours) -> Chroma {
+        let odd = self.byte() % 2 == 1;
+        if odd && colours == Colours::All { Chroma::Yuv444 } else { Chroma::Yuv420 }
     }
 
     /// Mostly small, now and then larger.
@@ -50,6 +55,15 @@ impl Script<'_> {
     }
 }
 
+/// Chroma formats that a script may ask for; others are passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colours {
+    /// 4:2:0 and 4:4:4.
+    All,
+    /// 4:2:0 alone.
+    Halved,
+}
+
 /// The screen that a script draws on, and the encoder that looks at it.
 struct Stage {
     size: (u32, u32),
@@ -61,8 +75,8 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(size: (u32, u32), tuning: Tuning) -> Self {
-        let picture = Picture::new(size);
+    fn new(size: (u32, u32), chroma: Chroma, tuning: Tuning) -> Self {
+        let picture = Picture::with_chroma(size, chroma);
         let screen = Screen::new(picture.size(), tuning).expect("a size in range");
         let pixels = vec![0; (size.0 * size.1 * 4) as usize];
         let mirror = Mirror::new(PixelFormat::Bgrx, size.0, size.1);
@@ -104,8 +118,14 @@ impl Stage {
         self.pixels.rotate_right(down as usize * row % all);
     }
 
+    /// From here on, the picture has so much colour: all of it is drawn anew.
+    fn turn(&mut self, chroma: Chroma) {
+        self.picture = Picture::with_chroma(self.size, chroma);
+        self.mirror = Mirror::new(PixelFormat::Bgrx, self.size.0, self.size.1);
+    }
+
     /// One order; whether a frame is due.
-    fn act(&mut self, script: &mut Script<'_>) -> bool {
+    fn act(&mut self, script: &mut Script<'_>, colours: Colours) -> bool {
         let order = script.byte();
         match order % 8 {
             0 => {
@@ -143,6 +163,10 @@ impl Stage {
                 let bitrate = BitRate(rates[usize::from(script.byte()) % rates.len()]);
                 self.screen.tune(Tuning { bitrate, fps: 60 });
             }
+            7 if order & 0x80 != 0 => {
+                let chroma = script.chroma(colours);
+                self.turn(chroma);
+            }
             _ => {}
         }
         order & 0x40 == 0
@@ -174,13 +198,13 @@ impl Stage {
 }
 
 /// Follows a script. `show` is given each access unit, the size of its picture, and the encoder.
-pub fn play(data: &[u8], mut show: impl FnMut(&AccessUnit, (u32, u32), &Screen)) {
+pub fn play(data: &[u8], colours: Colours, mut show: impl FnMut(&AccessUnit, (u32, u32), &Screen)) {
     let mut script = Script(data.iter());
     let tuning = Tuning { bitrate: BitRate(8_000_000), fps: 60 };
-    let mut stage = Stage::new(script.size(), tuning);
+    let mut stage = Stage::new(script.size(), script.chroma(colours), tuning);
     let (mut time, mut frames, mut first) = (0, 0, true);
     while frames < MAX_FRAMES && (first || !script.is_over()) {
-        let due = stage.act(&mut script);
+        let due = stage.act(&mut script, colours);
         if !due && !script.is_over() {
             continue;
         }
@@ -190,7 +214,7 @@ pub fn play(data: &[u8], mut show: impl FnMut(&AccessUnit, (u32, u32), &Screen))
         (frames, first) = (frames + 1, false);
         time += [0, 1, 16_666_667, 200_000_000][usize::from(script.byte() % 4)];
         if script.byte() > 245 {
-            stage = Stage::new(script.size(), tuning);
+            stage = Stage::new(script.size(), script.chroma(colours), tuning);
             first = true;
         }
     }
@@ -199,26 +223,45 @@ pub fn play(data: &[u8], mut show: impl FnMut(&AccessUnit, (u32, u32), &Screen))
 /// The visible part of what an encoder believes, plane after plane, without gaps.
 pub fn believed(screen: &Screen, (width, height): (u32, u32)) -> Vec<u8> {
     let (width, height) = (width as usize, height as usize);
-    let sizes = [(width, height), (width / 2, height / 2), (width / 2, height / 2)];
-    let planes = screen.reconstruction().into_iter().zip(sizes);
-    let mut out = Vec::with_capacity(width * height * 3 / 2);
-    for ((samples, stride), (columns, rows)) in planes {
-        samples.chunks(stride).take(rows).for_each(|row| out.extend_from_slice(&row[..columns]));
+    let planes = screen.reconstruction();
+    let mut out = Vec::with_capacity(width * height * 3);
+    for (samples, stride) in planes {
+        let by = planes[0].1 / stride;
+        let rows = samples.chunks(stride).take(height / by);
+        rows.for_each(|row| out.extend_from_slice(&row[..width / by]));
     }
     out
 }
 
-/// The fuzz target's body: OpenH264's decoder has to show what the encoder believes.
+/// The same in 4:4:4, where samples of 4:2:0 stand for four pixels each.
+pub fn believed_in_full(screen: &Screen, (width, height): (u32, u32)) -> Vec<u8> {
+    let (width, height) = (width as usize, height as usize);
+    let planes = screen.reconstruction();
+    let mut out = Vec::with_capacity(width * height * 3);
+    for (samples, stride) in planes {
+        let by = planes[0].1 / stride;
+        for y in 0..height {
+            let row = &samples[y / by * stride..][..stride];
+            out.extend((0..width).map(|x| row[x / by]));
+        }
+    }
+    out
+}
+
+/// The fuzz target's body: OpenH264's decoder, which knows 4:2:0, has to show what the encoder
+/// believes.
 pub fn encoder(data: &[u8]) {
     let mut decoder = Decoder::new().expect("a decoder");
-    play(data, |unit, size, screen| show(&mut decoder, &unit.bytes, size, &believed(screen, size)));
+    play(data, Colours::Halved, |unit, size, screen| {
+        show(&mut decoder, &unit.bytes, size, &believed(screen, size));
+    });
 }
 
 /// The body of another: what the relay puts behind a picture on a screen at rest shows that picture
 /// again, and those that follow do not notice.
 pub fn still(data: &[u8]) {
     let (mut decoder, mut still) = (Decoder::new().expect("a decoder"), Still::default());
-    play(data, |unit, size, screen| {
+    play(data, Colours::Halved, |unit, size, screen| {
         let believed = believed(screen, size);
         show(&mut decoder, &unit.bytes, size, &believed);
         still.look(&unit.bytes);

@@ -363,6 +363,7 @@ fn host_seeds() -> Vec<Vec<u8>> {
         HostControl::SetBitrate { stream, bitrate: transom_protocol::BitRate(8_000_000) },
         HostControl::SetFrameRate { stream, fps: 60 },
         HostControl::Goodbye,
+        HostControl::SetChroma { stream, chroma: transom_protocol::Chroma::Yuv444 },
     ];
     let batch = [
         Event::Key { code: 28, pressed: true },
@@ -458,8 +459,8 @@ mod tests {
         let parsed =
             |seeds: Vec<Vec<u8>>| seeds.iter().flat_map(|s| frames(s, Limits::MEDIA)).count();
         assert_eq!(parsed(guest_seeds()), 17);
-        assert_eq!(parsed(host_seeds()), 10);
-        assert_eq!(parsed(diagnostics::host_seeds()), 24);
+        assert_eq!(parsed(host_seeds()), 11);
+        assert_eq!(parsed(diagnostics::host_seeds()), 25);
         assert_eq!(parsed(diagnostics::guest_seeds()), 18);
         assert!(
             rtcp_seeds()

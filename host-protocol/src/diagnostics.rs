@@ -36,7 +36,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    message::{BitRate, GuestTime, Text},
+    message::{BitRate, Chroma, GuestTime, Text},
     wire::Message,
 };
 
@@ -194,6 +194,8 @@ pub enum Setting {
     FrameRate(u16),
     /// Which encoder, by its name.
     Encoder(Text),
+    /// The most colour that streams may have, whatever those who watch can show; 4:4:4 at first.
+    Chroma(Chroma),
 }
 
 /// A terminal for a shell.

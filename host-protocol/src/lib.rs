@@ -14,7 +14,8 @@
 //! 4.   ◀────────────────────────── GuestControl::Display, at once and at every change
 //! 5. HostControl::Ping ─────────────────────────────────────▶
 //!      ◀────────────────────────── GuestControl::Pong (two guest times: offset and round trip)
-//! 6. HostControl::RequestIdr, SetBitrate, SetFrameRate ─────▶   take effect with the next frame
+//! 6. HostControl::RequestIdr, SetBitrate, SetFrameRate,
+//!    SetChroma ─────────────────────────────────────────────▶   take effect with the next frame
 //! 7.   ◀────────────────────────── GuestControl::Report, once a second
 //!
 //!    on the connection with Role::MEDIA, opened second, with the same session
@@ -77,5 +78,5 @@ pub const MAX_TEXT: usize = 255;
 pub const MAX_WRITE: usize = 16 * 1024;
 
 pub use message::{
-    BitRate, Capabilities, FrameNumber, GuestTime, HostTime, Role, SessionId, StreamId,
+    BitRate, Capabilities, Chroma, FrameNumber, GuestTime, HostTime, Role, SessionId, StreamId,
 };

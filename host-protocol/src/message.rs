@@ -113,6 +113,8 @@ impl Capabilities {
     pub const INPUT: Self = Self(2);
     /// Connections with [`Role::DIAGNOSTICS`].
     pub const DIAGNOSTICS: Self = Self(4);
+    /// [`HostControl::SetChroma`].
+    pub const YUV444: Self = Self(8);
 
     /// Whether all of `others` are among these.
     pub const fn contains(self, others: Self) -> bool {
@@ -222,10 +224,20 @@ pub enum HostControl {
     },
     /// The host closes the session.
     Goodbye,
+    /// How much colour those who watch can show, in force from the next frame on, which is an IDR
+    /// if that makes a difference. A session begins with 4:2:0, and an agent without
+    /// [`Capabilities::YUV444`] knows nothing else. An encoder that cannot do more stays with 4:2:0:
+    /// the SPS tells what a stream is.
+    SetChroma {
+        /// Which stream.
+        stream: StreamId,
+        /// The most that is wanted.
+        chroma: Chroma,
+    },
 }
 
 impl Message for HostControl {
-    const KINDS: u32 = 5;
+    const KINDS: u32 = 6;
 }
 
 /// Guest to host on the control connection.
@@ -396,8 +408,19 @@ pub struct VideoFormat {
 /// Codec of a video stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Codec {
-    /// ITU-T H.264, Annex B byte stream, SPS and PPS before every IDR, BT.709 limited range.
+    /// ITU-T H.264, Annex B byte stream, SPS and PPS before every IDR, BT.709 limited range. 4:2:0,
+    /// or 4:4:4 where the host has asked for it.
     H264,
+}
+
+/// How much colour a video stream carries (ITU-T H.264, table 6-1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Chroma {
+    /// 4:2:0: one sample of each chroma for four of luma. Every decoder takes it.
+    #[default]
+    Yuv420,
+    /// 4:4:4: as many as of luma, so that small coloured text stays readable.
+    Yuv444,
 }
 
 /// When a frame passed each stage of the guest.

@@ -94,7 +94,9 @@ fn control_from_the_host() {
         ),
         (HostControl::SetFrameRate { stream: StreamId::VIDEO, fps: 60 }, "03003c"),
         (HostControl::Goodbye, "04"),
+        (HostControl::SetChroma { stream: StreamId::VIDEO, chroma: Chroma::Yuv444 }, "050001"),
     ]);
+    pin(Chroma::Yuv420, "00");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use transom_protocol::diagnostics::*;
 use transom_protocol::message::Text;
 use transom_protocol::wire::{Message, WireError, decode, decode_hello, encode};
-use transom_protocol::{BitRate, GuestTime, MAX_MESSAGE};
+use transom_protocol::{BitRate, Chroma, GuestTime, MAX_MESSAGE};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -102,6 +102,7 @@ fn requests() {
     pin(unit, "02010175");
     pin(Setting::FrameRate(60), "013c");
     pin(Setting::Encoder(Text::new("e")), "020165");
+    pin(Setting::Chroma(Chroma::Yuv444), "0301");
     pin(Request::Shell { command: None, terminal: None }, "090000");
     pin(Request::Screenshot { card: None }, "0400");
 }

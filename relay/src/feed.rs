@@ -23,7 +23,7 @@ use std::{
 
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use transom_protocol::{
-    BitRate,
+    BitRate, Chroma,
     message::{Text, VideoFormat},
 };
 
@@ -34,6 +34,10 @@ use crate::{
     session::AccessUnit,
     status::{State, figures::Figures},
 };
+
+pub mod colour;
+
+use colour::{Policy, Takes};
 
 /// Pictures that wait for one viewer. More would be older than what could be shown instead.
 const QUEUE: usize = 3;
@@ -65,6 +69,8 @@ pub struct Picture {
     pub taken: i64,
     /// When it was here in full.
     pub received: Instant,
+    /// How much colour it has.
+    pub chroma: Chroma,
 }
 
 /// What is known about a guest, for those who show it to people.
@@ -118,6 +124,7 @@ struct Stands {
     /// The target that the guest was told last, and whether it is to be told again.
     target: Option<BitRate>,
     retarget: bool,
+    policy: Policy,
 }
 
 #[derive(Debug)]
@@ -129,6 +136,7 @@ struct Viewer {
     /// When it may ask for one again.
     may_ask: Instant,
     demand: Demand,
+    takes: Takes,
     skipped: Arc<AtomicU64>,
 }
 
@@ -214,12 +222,13 @@ impl Feed {
         self.0.stands().viewers.len()
     }
 
-    /// Takes a seat: pictures from the next IDR on, which is asked for at once.
+    /// Takes a seat: pictures from the next IDR on, which is asked for at once. None of them has
+    /// more colour than the viewer takes.
     ///
     /// # Errors
     ///
     /// [`Full`].
-    pub fn watch(&self, id: ViewerId) -> Result<Seat, Full> {
+    pub fn watch(&self, id: ViewerId, takes: Takes) -> Result<Seat, Full> {
         let (queue, pictures) = mpsc::channel(QUEUE);
         let skipped = Arc::new(AtomicU64::new(0));
         let viewer = Viewer {
@@ -228,6 +237,7 @@ impl Feed {
             behind: true,
             may_ask: Instant::now() + CATCH_UP,
             demand: Demand::default(),
+            takes,
             skipped: Arc::clone(&skipped),
         };
         let mut stands = self.0.stands();
@@ -308,10 +318,10 @@ impl Drop for Seat {
         let _ = self.shared.input.send(Command::Leave { viewer: self.id });
         let mut stands = self.shared.stands();
         stands.viewers.retain(|viewer| viewer.id != self.id);
-        if stands.settle() {
-            drop(stands);
-            self.shared.wished.notify_one();
-        }
+        stands.settle();
+        drop(stands);
+        // Those who stay may take more colour, too.
+        self.shared.wished.notify_one();
     }
 }
 
@@ -365,6 +375,11 @@ impl Source {
         let mut guard = self.0.stands();
         let stands = &mut *guard;
         for viewer in &mut stands.viewers {
+            // On its way before the guest was told of this viewer: an IDR that fits comes behind it.
+            if picture.chroma == Chroma::Yuv444 && !stands.policy.trusts(viewer.takes) {
+                viewer.behind = true;
+                continue;
+            }
             if viewer.behind && !picture.unit.idr {
                 viewer.skipped.fetch_add(1, Ordering::Relaxed);
                 if viewer.queue.capacity() == QUEUE && viewer.may_ask <= picture.received {
@@ -398,6 +413,18 @@ impl Source {
     /// Waits until there may be wishes. May be dropped at any time.
     pub async fn wished(&self) {
         self.0.wished.notified().await;
+    }
+
+    /// How `--chroma` decides; to be said before anybody watches.
+    pub fn set_policy(&self, policy: Policy) {
+        self.0.stands().policy = policy;
+    }
+
+    /// How much colour the guest should send; `plain`: to players of plain RTP, too.
+    pub fn chroma(&self, plain: bool) -> Chroma {
+        let stands = self.0.stands();
+        let viewers = stands.viewers.iter().map(|viewer| viewer.takes);
+        stands.policy.chroma(viewers.chain(plain.then_some(Takes::Untold)))
     }
 
     /// What viewers want since the last call.

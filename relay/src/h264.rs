@@ -1,6 +1,8 @@
 //! As much of H.264 as a relay needs: the NAL units of an Annex B byte stream, and the parameter
 //! sets that describe a stream to a viewer. Nothing is decoded.
 
+use transom_protocol::Chroma;
+
 /// NAL unit types that are told apart here.
 pub mod nal {
     /// Coded slice of an IDR picture.
@@ -50,6 +52,9 @@ fn trim_zeros(unit: &[u8]) -> &[u8] {
     &unit[..end]
 }
 
+/// profile_idc of High 4:4:4 Predictive (A.2.7).
+pub const HIGH_444: u8 = 0xf4;
+
 /// The parameter sets in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ParameterSets {
@@ -86,6 +91,11 @@ impl ParameterSets {
         (!self.sps.is_empty() && !self.pps.is_empty()).then_some((&self.sps, &self.pps))
     }
 
+    /// How much colour the stream has: 4:4:4 takes a profile of its own.
+    pub fn chroma(&self) -> Chroma {
+        if self.sps.get(1) == Some(&HIGH_444) { Chroma::Yuv444 } else { Chroma::Yuv420 }
+    }
+
     /// profile_idc, constraint flags and level_idc, as `profile-level-id` wants them.
     pub fn profile_level_id(&self) -> Option<[u8; 3]> {
         self.sps.get(1..4).and_then(|bytes| bytes.try_into().ok())
@@ -119,6 +129,10 @@ mod tests {
         assert!(!sets.update(&[0, 0, 1, 0x41, 5]));
         assert!(sets.update(&unit(40)));
         assert_eq!(sets.profile_level_id(), Some([0x42, 0xc0, 40]));
+        assert_eq!(sets.chroma(), Chroma::Yuv420);
+        assert!(sets.update(&[0, 0, 1, 0x67, 0xf4, 0, 40, 5]));
+        assert_eq!(sets.chroma(), Chroma::Yuv444);
+        assert!(sets.update(&unit(40)));
         assert_eq!(sets.get(), Some((&[0x67, 0x42, 0xc0, 40, 5][..], &[0x68, 2][..])));
     }
 

@@ -21,7 +21,7 @@ use transom_protocol::{
 };
 
 use crate::{
-    feed::{Commands, Picture, Source},
+    feed::{Commands, Picture, Source, colour::Policy},
     guest::{self, ConnectError, GuestAddr},
     h264::ParameterSets,
     link::{Link, LinkError},
@@ -61,6 +61,8 @@ pub struct Config {
     pub port: u32,
     /// Target for the agent's encoder; its own default otherwise.
     pub bitrate: Option<BitRate>,
+    /// How much colour to ask for.
+    pub chroma: Policy,
 }
 
 /// How a run ended that did not fail.
@@ -154,6 +156,7 @@ impl Relay {
         (source, commands): (Source, Commands),
         epoch: Instant,
     ) -> Self {
+        source.set_policy(config.chroma);
         Self {
             config,
             video,
@@ -332,6 +335,9 @@ impl Relay {
             if self.video.take_idr_wish(now) || wishes.idr {
                 session.request_idr();
             }
+            if abilities.contains(Capabilities::YUV444) {
+                session.set_chroma(self.source.chroma(self.video.has_outputs()));
+            }
             if let Some(bitrate) = wishes.bitrate {
                 session.set_bitrate(self.config.bitrate.map_or(bitrate, |most| most.min(bitrate)));
             }
@@ -399,7 +405,8 @@ impl Relay {
         if unit.idr && self.sets.update(&unit.data) {
             self.source.tell(|news| news.sets = Some(self.sets.clone()));
         }
-        let picture = Arc::new(Picture { unit, taken, received: now });
+        let chroma = self.sets.chroma();
+        let picture = Arc::new(Picture { unit, taken, received: now, chroma });
         self.source.publish(&picture);
         match self.video.start(now, &picture.unit, taken, passage) {
             Ok(Some(path)) => self.status.sdp(path),

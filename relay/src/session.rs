@@ -3,14 +3,14 @@
 //!
 //! ```text
 //!   frames ──▶ handle_control, handle_media ──▶ Event
-//!   wishes ──▶ request_idr, set_bitrate ─┐
+//!   wishes ──▶ request_idr, set_… ───────┐
 //!   time   ──▶ handle_timeout ───────────┴────▶ poll_request ──▶ bytes for the guest
 //! ```
 
 use std::time::{Duration, Instant};
 
 use transom_protocol::{
-    BitRate, Capabilities, FrameNumber, MAX_TEXT, Role, SessionId, StreamId, VERSION_MAX,
+    BitRate, Capabilities, Chroma, FrameNumber, MAX_TEXT, Role, SessionId, StreamId, VERSION_MAX,
     VERSION_MIN,
     message::{
         DisplayState, Farewell, FrameTimes, GuestControl, GuestHello, GuestMedia, HostControl,
@@ -143,6 +143,8 @@ pub struct Session {
     waiting_since: Option<Instant>,
     idr: IdrGate,
     bitrate: Option<BitRate>,
+    /// What the guest was told, and what it is to be told.
+    chroma: (Chroma, Chroma),
     /// The number that the next access unit should have.
     expected: Option<FrameNumber>,
     /// Nothing is passed on before the first IDR of a stream.
@@ -170,6 +172,7 @@ impl Session {
             waiting_since: None,
             idr: IdrGate::default(),
             bitrate: None,
+            chroma: Default::default(),
             expected: None,
             decodable: false,
             skipped: 0,
@@ -316,6 +319,11 @@ impl Session {
         self.bitrate = Some(bitrate);
     }
 
+    /// Says how much colour viewers take; until then, the guest sends 4:2:0.
+    pub fn set_chroma(&mut self, chroma: Chroma) {
+        self.chroma.1 = chroma;
+    }
+
     /// Appends what is due to `out`.
     ///
     /// # Errors
@@ -327,6 +335,11 @@ impl Session {
         }
         if let Some(bitrate) = self.bitrate.take() {
             wire::encode(&HostControl::SetBitrate { stream: StreamId::VIDEO, bitrate }, 0, out);
+        }
+        if self.chroma.0 != self.chroma.1 {
+            self.chroma.0 = self.chroma.1;
+            let chroma = self.chroma.1;
+            wire::encode(&HostControl::SetChroma { stream: StreamId::VIDEO, chroma }, 0, out);
         }
         if self.idr.wanted && self.idr.due().is_none_or(|due| due <= now) {
             self.idr = IdrGate { wanted: false, last: Some(now) };

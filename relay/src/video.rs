@@ -232,6 +232,11 @@ impl Video {
         [self.pacer.poll_timeout(now), report, self.next_idr].into_iter().flatten().min()
     }
 
+    /// Whether there are players of plain RTP.
+    pub fn has_outputs(&self) -> bool {
+        !self.config.outputs.is_empty()
+    }
+
     /// Packets that the system did not take, over all targets.
     pub fn dropped(&self) -> u64 {
         self.config.outputs.iter().map(UdpOutput::dropped).sum()

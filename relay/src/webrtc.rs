@@ -23,6 +23,7 @@ use std::{
 use serde_json::json;
 use str0m::config::DtlsCert;
 use tokio::sync::Notify;
+use transom_protocol::Chroma;
 
 pub mod input;
 pub mod packets;
@@ -36,6 +37,7 @@ use crate::{
     access::{Grant, Role, store::Store},
     control::Desk,
     feed::{Feed, News, ViewerId},
+    h264::HIGH_444,
 };
 use packets::Cutter;
 use peer::{OfferError, Peer};
@@ -132,6 +134,10 @@ pub fn news_json(news: &News) -> serde_json::Value {
         "type": "state", "state": news.state.name(), "text": news.state.to_string(),
         "width": news.format.as_ref().map(|format| format.width),
         "height": news.format.as_ref().map(|format| format.height),
+        "chroma": news.format.and(news.sets.as_ref()).map(|sets| match sets.chroma() {
+            Chroma::Yuv420 => "4:2:0",
+            Chroma::Yuv444 => "4:4:4",
+        }),
         "agent": news.agent.as_ref().map(|agent| agent.as_str()),
         "boot": news.boot.map(|boot| boot.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
     })
@@ -223,7 +229,11 @@ impl WebRtc {
         let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
         let sets = stage.feed.news().borrow().sets.clone();
         let profile = sets.and_then(|sets| sets.profile_level_id()).unwrap_or(DEFAULT_PROFILE);
-        let [idc, flags, level] = profile;
+        // Every viewer is promised 4:2:0, also while those who are there see 4:4:4.
+        let [idc, flags, level] = match profile {
+            [HIGH_444, _, level] => [DEFAULT_PROFILE[0], DEFAULT_PROFILE[1], level],
+            halved => halved,
+        };
         let address = self.socket.address();
         let ip = if address.ip().is_unspecified() { reached } else { address.ip() };
         let local = SocketAddr::new(ip, address.port());

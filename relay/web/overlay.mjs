@@ -20,8 +20,8 @@ export class Overlay {
     this.#input.splice(0, this.#input.length - 20);
   }
 
-  /** Reads the browser's statistics; `figures` are the relay's last ones. */
-  async update(pc, figures) {
+  /** Reads the browser's statistics; `figures` are the relay's last ones, `chroma` the stream's format. */
+  async update(pc, figures, chroma) {
     const now = collect(await pc.getStats());
     const before = this.#before;
     this.#before = now;
@@ -55,7 +55,7 @@ export class Overlay {
       ["Dropped frames", String(now.framesDropped - before.framesDropped)],
     ];
     if (now.width) {
-      rows.unshift(["Picture", `${now.width} × ${now.height}`]);
+      rows.unshift(["Picture", `${now.width} × ${now.height}`], ["Colour", chroma ?? "–"]);
     }
     const trips = this.#input.map(({ roundTrip }) => roundTrip).sort((a, b) => a - b);
     if (trips.length > 0) {

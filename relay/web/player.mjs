@@ -6,7 +6,7 @@ import { Capture } from "./capture.mjs";
 import { readAnswer } from "./input-wire.mjs";
 import { rumble } from "./gamepad.mjs";
 import { Overlay } from "./overlay.mjs";
-import { Session } from "./session.mjs";
+import { Session, takesFullColour, wantsFullColour } from "./session.mjs";
 import { tidy } from "./words.mjs";
 
 const RETRY = 1000;
@@ -17,6 +17,10 @@ const name = decodeURIComponent(path.slice(1));
 
 document.title = `${name} – Transom`;
 $("name").textContent = name;
+
+// A setting of this browser, kept from one visit to the next.
+const COLOUR = "transom-full-colour";
+let fullColour = takesFullColour() && (localStorage.getItem(COLOUR) ?? String(wantsFullColour())) === "true";
 
 let session;
 let news; // what the relay says of the guest
@@ -103,7 +107,7 @@ function hint(text) {
 /* the session */
 
 async function join() {
-  const mine = new Session(path);
+  const mine = new Session(path, fullColour);
   session = mine;
   shown = false;
   news = undefined;
@@ -262,6 +266,16 @@ $("stats").onclick = toggleFigures;
 $("help").onclick = () => $("keys").showModal();
 $("lock").onclick = lock;
 $("act").onclick = () => location.reload();
+$("colour").parentElement.hidden = !takesFullColour();
+$("colour").checked = fullColour;
+$("colour").onchange = ({ target }) => {
+  fullColour = target.checked;
+  localStorage.setItem(COLOUR, String(fullColour));
+  // What is offered counts for a session as a whole.
+  session?.close();
+  clearTimeout(waiting);
+  join();
+};
 
 async function fullScreen() {
   if (document.fullscreenElement) {
@@ -334,7 +348,7 @@ document.addEventListener("pointermove", (event) => {
 
 setInterval(() => {
   if (session && !$("overlay").hidden) {
-    overlay.update(session.pc, figures).catch(() => {});
+    overlay.update(session.pc, figures, news?.chroma).catch(() => {});
   }
 }, 1000);
 

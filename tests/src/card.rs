@@ -131,6 +131,18 @@ pub fn pattern(seed: u64, width: usize, height: usize) -> Picture {
     picture
 }
 
+/// Lines of small marks in loud colours, as terminals show text: what 4:2:0 blurs.
+pub fn text(seed: u64, width: usize, height: usize) -> Picture {
+    const INKS: [[u8; 3]; 6] =
+        [[230, 40, 40], [40, 200, 60], [60, 90, 250], [220, 200, 40], [200, 60, 220], [220; 3]];
+    let seed = seed as usize;
+    Picture::from_fn(width, height, |x, y| {
+        let (line, word) = (y / 16, x / 56);
+        let ink = y % 16 < 11 && x % 56 < 48 && (x / 2 * 7 + y / 2 * 5 + word * 3 + line) % 5 < 2;
+        if ink { INKS[(word * 5 + line * 7 + seed) % INKS.len()] } else { [20, 24, 40] }
+    })
+}
+
 /// The blocks that carry a frame number: position, edge, and whether each is white.
 pub fn number_blocks(number: u32) -> impl Iterator<Item = (usize, usize, bool)> {
     (0..NUMBER_BITS).map(move |bit| (bit * BLOCK, BLOCK, number >> bit & 1 == 1))

@@ -169,10 +169,8 @@ impl Guest {
     pub fn start_agent(&self, args: &[&str]) -> Result<()> {
         self.need_uml()?;
         let args = args.join(" ");
-        // The whole suite with another encoder; a guest with a VA-API driver is there to use it.
-        let encoder = std::env::var("TRANSOM_TEST_ENCODER").unwrap_or_default();
-        ensure!(encoder.chars().all(char::is_alphanumeric), "there is no encoder '{encoder}'");
-        if !encoder.is_empty() {
+        // A guest with a VA-API driver is there to use it.
+        if let Some(encoder) = other_encoder()? {
             self.run(&format!(
                 "[ -n \"$LIBVA_DRIVER_NAME\" ] || export TRANSOM_ENCODER=${{TRANSOM_ENCODER:-{encoder}}}"
             ))?;
@@ -305,4 +303,15 @@ impl Testcard<'_> {
             None => bail!("{text}"),
         }
     }
+}
+
+/// Another encoder than the agent's own choice, for whole suites: `TRANSOM_TEST_ENCODER`.
+///
+/// # Errors
+///
+/// It is no name.
+pub fn other_encoder() -> Result<Option<String>> {
+    let encoder = std::env::var("TRANSOM_TEST_ENCODER").unwrap_or_default();
+    ensure!(encoder.chars().all(char::is_alphanumeric), "there is no encoder '{encoder}'");
+    Ok(Some(encoder).filter(|encoder| !encoder.is_empty()))
 }

@@ -45,7 +45,7 @@ mod web;
 pub mod wine;
 
 pub use browser::Browser;
-pub use guest::{Guest, Testcard};
+pub use guest::{Guest, Testcard, other_encoder};
 pub use host::{EventLog, Host};
 pub use picture::Picture;
 pub use player::Player;

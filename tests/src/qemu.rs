@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::guest::{BOOT_DEADLINE, Guest, Machine};
+use crate::guest::{BOOT_DEADLINE, Guest, Machine, other_encoder};
 use crate::process::Process;
 use crate::qmp::Qmp;
 use crate::run::{Test, project_dir};
@@ -229,6 +229,10 @@ impl Qemu {
             .arg(format!("unix:{},server=on,wait=off", monitor_socket.display()))
             .args(credential("systemd.extra-unit.transom-test-shell.service", SHELL_UNIT))
             .args(credential("systemd.unit-dropin.basic.target", SHELL_DROPIN));
+        if let Some(encoder) = other_encoder()? {
+            let dropin = format!("[Service]\nEnvironment=TRANSOM_ENCODER={encoder}\n");
+            command.args(credential("systemd.unit-dropin.transom-agent.service", &dropin));
+        }
         match (cid, &vsock) {
             (Some(cid), _) => {
                 command.args(["-device", &format!("vhost-vsock-pci,guest-cid={cid}")]);

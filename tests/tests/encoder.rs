@@ -12,7 +12,7 @@ use transom_agent::encode::screen::Screen;
 use transom_agent::encode::{Request, Tuning};
 use transom_agent::mirror::{Mirror, PixelFormat};
 use transom_agent::picture::Picture;
-use transom_protocol::{BitRate, GuestTime};
+use transom_protocol::{BitRate, Chroma, GuestTime};
 use transom_tests::{Browser, machine_test};
 
 const LIMIT: Duration = Duration::from_secs(240);
@@ -50,9 +50,9 @@ fn draw((width, height): (u32, u32), n: u32) -> Vec<u8> {
 
 impl Sample {
     /// Adds pictures of one size: with another quantiser each, after a while under a bitrate.
-    fn add(&mut self, size: (u32, u32)) -> Result<()> {
+    fn add(&mut self, size: (u32, u32), chroma: Chroma) -> Result<()> {
         let mut mirror = Mirror::new(PixelFormat::Bgrx, size.0, size.1);
-        let (mut picture, mut damage) = (Picture::new(size), Damage::default());
+        let (mut picture, mut damage) = (Picture::with_chroma(size, chroma), Damage::default());
         let tuning = Tuning { bitrate: BitRate(3_000_000), fps: 60 };
         let mut screen = Screen::new(picture.size(), tuning)?;
         for n in 0..PICTURES {
@@ -71,7 +71,8 @@ impl Sample {
             self.units.extend(u32::from(unit.idr).to_le_bytes());
             self.units.extend(&unit.bytes);
             let (columns, rows) = (size.0 as usize, size.1 as usize);
-            let sizes = [(columns, rows), (columns / 2, rows / 2), (columns / 2, rows / 2)];
+            let by = if chroma == Chroma::Yuv444 { 1 } else { 2 };
+            let sizes = [(columns, rows), (columns / by, rows / by), (columns / by, rows / by)];
             for ((plane, stride), (columns, rows)) in screen.reconstruction().into_iter().zip(sizes)
             {
                 for row in plane.chunks(stride).take(rows) {
@@ -87,19 +88,24 @@ impl Sample {
 #[test]
 fn chromium_decodes_what_the_encoder_believes() {
     machine_test("chromium decodes what the encoder believes", LIMIT, |test| {
-        let mut sample = Sample::default();
-        SIZES.into_iter().try_for_each(|size| sample.add(size))?;
         let (from, to) = (test.dir().join("sample.units"), test.dir().join("sample.yuv"));
-        std::fs::write(&from, &sample.units)?;
         let mut browser = Browser::start(test)?;
-        // Constrained Baseline, level 3.1.
-        let order = json!({ "do": "decode", "codec": "avc1.42c01f", "from": from, "to": to });
-        let shown = browser.tell(&order)?;
-        ensure!(shown == sample.pictures, "{shown} pictures of {} are shown", sample.pictures);
-        let decoded = std::fs::read(&to)?;
-        ensure!(decoded.len() == sample.believed.len(), "other sizes are shown");
-        let differs = decoded.iter().zip(&sample.believed).position(|(a, b)| a != b);
-        ensure!(differs.is_none(), "byte {differs:?} of the planes differs");
+        // Constrained Baseline and High 4:4:4 Predictive, level 3.1.
+        for (chroma, codec, format) in
+            [(Chroma::Yuv420, "avc1.42c01f", "I420"), (Chroma::Yuv444, "avc1.f4001f", "I444")]
+        {
+            let mut sample = Sample::default();
+            SIZES.into_iter().try_for_each(|size| sample.add(size, chroma))?;
+            std::fs::write(&from, &sample.units)?;
+            let order =
+                json!({ "do": "decode", "codec": codec, "from": from, "to": to, "format": format });
+            let shown = browser.tell(&order)?;
+            ensure!(shown == sample.pictures, "{shown} of {} are shown", sample.pictures);
+            let decoded = std::fs::read(&to)?;
+            ensure!(decoded.len() == sample.believed.len(), "{format}: other sizes are shown");
+            let differs = decoded.iter().zip(&sample.believed).position(|(a, b)| a != b);
+            ensure!(differs.is_none(), "{format}: byte {differs:?} of the planes differs");
+        }
         Ok(())
     });
 }

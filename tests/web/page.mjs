@@ -87,24 +87,24 @@ function notes() {
 }
 
 /** Decodes access units, in base64, with WebCodecs: the visible planes of each, Y, U and V, likewise. */
-async function decode({ codec, units }) {
+async function decode({ codec, units, format }) {
   const shown = [];
   const fail = [];
   const planes = async (frame) => {
     const { width, height } = frame.visibleRect;
+    if (frame.format !== format) {
+      throw new Error(`planes in ${frame.format}`);
+    }
     const luma = width * height;
+    const [stride, chroma] = format === "I444" ? [width, luma] : [width / 2, luma / 4];
     const layout = [
       { offset: 0, stride: width },
-      { offset: luma, stride: width / 2 },
-      { offset: luma * 5 / 4, stride: width / 2 },
+      { offset: luma, stride },
+      { offset: luma + chroma, stride },
     ];
-    const samples = new Uint8Array(luma * 3 / 2);
-    const format = frame.format;
+    const samples = new Uint8Array(luma + 2 * chroma);
     await frame.copyTo(samples, { layout });
     frame.close();
-    if (format !== "I420") {
-      throw new Error(`planes in ${format}`);
-    }
     let text = "";
     samples.forEach((sample) => (text += String.fromCharCode(sample)));
     return btoa(text);
@@ -155,9 +155,9 @@ const actions = {
   },
   /**
    * Decodes a file of access units, each behind its length and 1 for a key frame, 32 bits of
-   * little endian; writes what is shown, plane after plane. Yields the number of pictures.
+   * little endian; writes what is shown, plane after plane in that format. Yields the number of pictures.
    */
-  decode: async ({ codec, from, to }) => {
+  decode: async ({ codec, from, to, format }) => {
     // WebCodecs are for secure origins only; nothing is asked of the network.
     await page.route("https://sample.test/", (route) => route.fulfill({ contentType: "text/html", body: "" }));
     await page.goto("https://sample.test/");
@@ -168,7 +168,7 @@ const actions = {
       units.push({ key, data: bytes.subarray(at + 8, at + 8 + length).toString("base64") });
       at += 8 + length;
     }
-    const shown = await page.evaluate(decode, { codec, units });
+    const shown = await page.evaluate(decode, { codec, units, format });
     writeFileSync(to, Buffer.concat(shown.map((picture) => Buffer.from(picture, "base64"))));
     return shown.length;
   },

@@ -6,6 +6,7 @@ mod display;
 use std::path::Path;
 
 use nix::sys::utsname::uname;
+use transom_protocol::Chroma;
 use transom_protocol::diagnostics::{Line, Value};
 
 use super::Context;
@@ -188,6 +189,18 @@ fn encoder(context: &Context, talk: &mut Conversation) -> Answer {
             talk.fact(path, text(value))?;
         }
     }
+    let colours = context.hub.colours();
+    talk.fact(
+        "encoder.chroma",
+        text(match (colours.shown, colours.relay, colours.halved) {
+            (Chroma::Yuv444, ..) => "4:4:4",
+            (Chroma::Yuv420, Chroma::Yuv420, _) => "4:2:0",
+            (Chroma::Yuv420, Chroma::Yuv444, true) => "4:2:0, by a setting; viewers take 4:4:4",
+            (Chroma::Yuv420, Chroma::Yuv444, false) => {
+                "4:2:0, for want of an encoder; viewers take 4:4:4"
+            }
+        }),
+    )?;
     for (index, (name, reason)) in state.rejected.into_iter().enumerate() {
         talk.fact(format!("encoder.rejected.{index}"), text(format!("{name}: {reason}")))?;
     }

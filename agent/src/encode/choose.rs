@@ -16,6 +16,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use transom_protocol::message::Chroma;
+
 use super::screen::Screen;
 use super::vaapi::candidates::{self, Candidate};
 use super::vaapi::{Progress, Rate, Remote, VaapiError};
@@ -204,6 +206,17 @@ impl Auto {
         self.size
     }
 
+    /// How much colour the next picture should have: no driver is asked for more than 4:2:0, and
+    /// none is given up for it.
+    pub fn chroma(&mut self, wanted: Chroma) -> Chroma {
+        self.advance();
+        match self.hardware {
+            Hardware::Running(..) => Chroma::Yuv420,
+            _ if self.only_hardware => Chroma::Yuv420,
+            _ => wanted,
+        }
+    }
+
     /// New targets, from the next frame on.
     pub fn tune(&mut self, tuning: Tuning) {
         self.tuning = tuning;
@@ -232,9 +245,14 @@ impl Auto {
             let (width, height) = picture.size();
             return Err(EncodeError::Size(width, height));
         }
-        self.advance();
+        let halved = picture.chroma() == Chroma::Yuv420;
+        if halved {
+            self.advance();
+        } else if self.only_hardware {
+            return Err(EncodeError::Chroma("VA-API"));
+        }
         let rate = rate(self.tuning);
-        if let Hardware::Running(name, remote, since) = &mut self.hardware {
+        if halved && let Hardware::Running(name, remote, since) = &mut self.hardware {
             // The first frame of an encoder is an IDR, whoever asks.
             let idr = request.idr || self.software.is_some() || remote.frames() == 0;
             let path = remote.path().to_owned();

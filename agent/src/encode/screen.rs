@@ -7,7 +7,8 @@
 //!                                                        └▶ reconstruction, the next reference
 //! ```
 //!
-//! Constrained Baseline, one slice, one reference, CAVLC, motion in whole samples, no deblocking
+//! Constrained Baseline for pictures in 4:2:0 and High 4:4:4 Predictive for those in 4:4:4, which may
+//! take turns: the first of the other kind becomes an IDR. One slice, one reference, CAVLC, motion in whole samples, no deblocking
 //! (it would change undamaged neighbours). What this refuses to do: periodic IDRs, reordering,
 //! looking at macroblocks that are not damaged. Damage has to be true: what it leaves out stays
 //! as it was on the viewer's screen until it is damaged again or an IDR comes.
@@ -26,13 +27,15 @@ mod transform;
 
 use std::time::{Duration, Instant};
 
+use transom_protocol::message::Chroma;
+
 use super::{AccessUnit, EncodeError, Request, Tuning};
 use crate::damage::Damage;
 use bits::Bits;
 use grid::Grid;
 use macroblock::Residual;
-use planes::Planes;
-use predict::{Prediction, Vector};
+use planes::{Planes, Samples};
+use predict::Vector;
 use rate::{Purpose, REFINED, Rate};
 use scroll::Scroll;
 use transform::Quantiser;
@@ -49,7 +52,7 @@ struct Output {
     /// Macroblocks skipped since the last one that was written.
     run: u32,
     residual: Residual,
-    prediction: Prediction,
+    prediction: Samples,
 }
 
 /// Constants of a frame.
@@ -65,6 +68,8 @@ struct Steps {
 /// The encoder for one picture size.
 pub struct Screen {
     size: (u32, u32),
+    /// Of the pictures so far.
+    chroma: Chroma,
     /// What decoders show now.
     reference: Planes,
     /// The frame before that, and then the frame under way.
@@ -94,7 +99,7 @@ impl std::fmt::Debug for Screen {
 }
 
 impl Screen {
-    /// An encoder for pictures of this size, which is even.
+    /// An encoder for pictures of this size, which is even, in 4:2:0 or 4:4:4.
     ///
     /// # Errors
     ///
@@ -107,13 +112,15 @@ impl Screen {
         if !fits || !size.0.is_multiple_of(2) || !size.1.is_multiple_of(2) {
             return Err(EncodeError::Size(size.0, size.1));
         }
+        let chroma = Chroma::Yuv420;
         Ok(Self {
             size,
-            reference: Planes::new(columns, rows),
-            next: Planes::new(columns, rows),
+            chroma,
+            reference: Planes::new(columns, rows, chroma),
+            next: Planes::new(columns, rows, chroma),
             stale: vec![false; count],
             damaged: vec![false; count],
-            grid: Grid::new(columns, rows),
+            grid: Grid::new(columns, rows, chroma),
             habits: vec![Vector::default(); count],
             scroll: Scroll::new(columns),
             quality: vec![u8::MAX; count],
@@ -134,10 +141,21 @@ impl Screen {
         self.rate.set(tuning.bitrate.0);
     }
 
+    /// Forgets everything that a change of `chroma` makes void: an IDR has to follow.
+    fn start_over(&mut self, chroma: Chroma) {
+        let Grid { columns, rows, .. } = self.grid;
+        self.chroma = chroma;
+        self.reference = Planes::new(columns, rows, chroma);
+        self.next = Planes::new(columns, rows, chroma);
+        self.grid = Grid::new(columns, rows, chroma);
+        self.output = Output::default();
+        self.idr = None;
+    }
+
     /// What decoders show after the last frame: Y, U and V, each with the bytes in its rows. Whole
     /// macroblocks, larger than the picture where its size is no multiple of 16.
     pub fn reconstruction(&self) -> [(&[u8], usize); 3] {
-        let Planes { y, uv: [u, v] } = &self.reference;
+        let Planes { y, uv: [u, v], .. } = &self.reference;
         [y, u, v].map(|plane| (plane.data.as_slice(), plane.width))
     }
 
@@ -159,7 +177,11 @@ impl Screen {
             let (width, height) = frame.picture.size();
             return Err(EncodeError::Size(width, height));
         }
-        let idr = idr || self.idrs == 0;
+        let chroma = frame.picture.chroma();
+        let idr = idr || self.idrs == 0 || chroma != self.chroma;
+        if chroma != self.chroma {
+            self.start_over(chroma);
+        }
         let rests = frame.damage.is_empty();
         let coarse = |quality: &[u8]| quality.iter().any(|&quality| quality > REFINED);
         if let (true, true, Some(last)) = (idr, rests, &mut self.idr) {
@@ -186,7 +208,7 @@ impl Screen {
         let mut output = std::mem::take(&mut self.output);
         let bits = &mut output.bits;
         if idr {
-            headers::parameter_sets(self.size, bits, &mut bytes);
+            headers::parameter_sets(self.size, chroma, bits, &mut bytes);
             (self.frame_num, self.idrs) = (0, self.idrs.wrapping_add(1).max(1));
         }
         headers::slice(bits, idr.then_some(self.idrs), self.frame_num, qp);

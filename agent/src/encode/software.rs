@@ -1,5 +1,7 @@
 //! Software H.264 with OpenH264: works everywhere, costs CPU time for every macroblock.
 
+use transom_protocol::message::Chroma;
+
 use super::{AccessUnit, EncodeError, Request, Tuning};
 use crate::sys::openh264::{Encoder, Kind, Planes, Settings};
 
@@ -68,6 +70,9 @@ impl Software {
         if picture.size() != self.size {
             let (width, height) = picture.size();
             return Err(EncodeError::Size(width, height));
+        }
+        if picture.chroma() != Chroma::Yuv420 {
+            return Err(EncodeError::Chroma("OpenH264"));
         }
         let planes = Planes { data: picture.planes(), strides: picture.strides() };
         let mut bytes = Vec::new();

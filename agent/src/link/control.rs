@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use transom_protocol::StreamId;
-use transom_protocol::message::{Farewell, GuestControl};
+use transom_protocol::message::{Chroma, Farewell, GuestControl};
 use transom_protocol::wire::Decoder;
 
 use super::{Shared, Stream, write};
@@ -24,6 +24,8 @@ pub fn run(
     mut decoder: Decoder,
 ) -> io::Result<()> {
     let news = shared.hub.subscribe()?;
+    // What an earlier relay's viewers could show does not count for this one's.
+    shared.hub.colour(|colours| colours.relay = Chroma::Yuv420);
     let mut display_told = None;
     let mut next_report = Instant::now();
     loop {
@@ -89,6 +91,9 @@ fn answer(shared: &Shared, stream: &mut Stream, message: &[u8]) -> io::Result<bo
         }
         Outcome::Order(Order::Idr) => shared.hub.order(|idr, _| *idr = true),
         Outcome::Order(Order::Tune(new)) => shared.hub.order(|_, tuning| *tuning = new),
+        Outcome::Order(Order::Colour(chroma)) => {
+            shared.hub.colour(|colours| colours.relay = chroma);
+        }
         Outcome::Ignored => {}
         Outcome::Close => return Ok(false),
     }

@@ -1,14 +1,14 @@
 //! Vector instructions: colour conversion as [`crate::convert`] specifies it, many pixels at a
 //! time, and sums of absolute differences.
 //!
-//! Bytes of two rows enter, bytes of three planes leave, the same ones to the bit. Words of 16
+//! Bytes of two rows enter (of one, in 4:4:4), bytes of three planes leave, the same ones to the bit. Words of 16
 //! bits hold one product each, so that all there is to do is to multiply, add and shift them:
 //! instructions that emulators pass on to the machine they run on, where sums of products or
 //! shuffles would be taken apart byte by byte. Only packing the results needs some of those.
 
 use std::arch::x86_64::*;
 
-use crate::convert::{Order, Planes};
+use crate::convert::{FullPlanes, Order, Planes};
 
 /// Constants in both orders: for words (first channel, third) and (second channel, padding), each
 /// for luma, and in chroma for U in the lower half and V in the upper.
@@ -144,6 +144,84 @@ kernel!(
     pack32 _mm256_packs_epi32, pack16 _mm256_packus_epi16, order in_order, split halves
 );
 
+macro_rules! full_kernel {
+    (
+        $(#[$attribute:meta])* $name:ident, $vector:ty, $pixels:literal,
+        load $load:ident, store $store:ident, set32 $set32:ident, set16 $set16:ident,
+        and $and:ident, add16 $add16:ident, add32 $add32:ident,
+        mul $mul:ident, right16 $right16:ident, right32 $right32:ident,
+        pack32 $pack32:ident, pack16 $pack16:ident, order $order:ident
+    ) => {
+        $(#[$attribute])*
+        fn $name(order: Order, row: &[u8], planes: FullPlanes<'_>) -> usize {
+            const STEP: usize = $pixels;
+            let Factors { luma, chroma } = Factors::new(order);
+            let offsets = [crate::convert::LUMA_OFFSET, crate::convert::CHROMA_OFFSET];
+            let [luma_offset, chroma_offset] = offsets.map(|offset| $set32(offset.into()));
+            let [u_factors, v_factors] = [0, 32].map(|by| chroma.map(|both| (both >> by) as i32));
+            let plan = [
+                (luma, luma_offset),
+                (u_factors, chroma_offset),
+                (v_factors, chroma_offset),
+            ]
+            .map(|([outer, inner], offset)| ($set32(outer), $set32(inner), offset));
+            let (low, low32) = ($set16(0xff), $set32(0xff));
+            let FullPlanes { y, u, v } = planes;
+            let steps = row
+                .chunks_exact(4 * STEP)
+                .zip(y.chunks_exact_mut(STEP))
+                .zip(u.chunks_exact_mut(STEP).zip(v.chunks_exact_mut(STEP)));
+            let mut done = 0;
+            for ((source, y), (u, v)) in steps {
+                // First and third channel; second channel and padding.
+                let mut parts = [($set32(0), $set32(0)); 4];
+                for (i, part) in parts.iter_mut().enumerate() {
+                    // SAFETY: chunks hold four vectors, and the load needs no alignment.
+                    #[allow(unsafe_code)]
+                    let pixels = unsafe { $load(source.as_ptr().cast::<$vector>().add(i)) };
+                    *part = ($and(pixels, low), $right16::<8>(pixels));
+                }
+                for ((outer, inner, offset), out) in plan.into_iter().zip([y, u, v]) {
+                    let mut samples = [$set32(0); 4];
+                    for (sample, (ends, middle)) in samples.iter_mut().zip(parts) {
+                        let sum = $add16($mul(ends, outer), $mul(middle, inner));
+                        let sum = $add32($add32(sum, $right32::<16>(sum)), offset);
+                        *sample = $and($right32::<8>(sum), low32);
+                    }
+                    let [a, b, c, d] = samples;
+                    let bytes = $order($pack16($pack32(a, b), $pack32(c, d)));
+                    // SAFETY: the chunk is as long as the vector.
+                    #[allow(unsafe_code)]
+                    unsafe { $store(out.as_mut_ptr().cast::<$vector>(), bytes) };
+                }
+                done += STEP;
+            }
+            done
+        }
+    };
+}
+
+full_kernel!(
+    /// The same for a row of 4:4:4.
+    #[target_feature(enable = "sse2")]
+    full_sse2, __m128i, 16,
+    load _mm_loadu_si128, store _mm_storeu_si128, set32 _mm_set1_epi32, set16 _mm_set1_epi16,
+    and _mm_and_si128, add16 _mm_add_epi16, add32 _mm_add_epi32,
+    mul _mm_mullo_epi16, right16 _mm_srli_epi16, right32 _mm_srli_epi32,
+    pack32 _mm_packs_epi32, pack16 _mm_packus_epi16, order keep
+);
+
+full_kernel!(
+    /// The same for a row of 4:4:4.
+    #[target_feature(enable = "avx2")]
+    full_avx2, __m256i, 32,
+    load _mm256_loadu_si256, store _mm256_storeu_si256,
+    set32 _mm256_set1_epi32, set16 _mm256_set1_epi16,
+    and _mm256_and_si256, add16 _mm256_add_epi16, add32 _mm256_add_epi32,
+    mul _mm256_mullo_epi16, right16 _mm256_srli_epi16, right32 _mm256_srli_epi32,
+    pack32 _mm256_packs_epi32, pack16 _mm256_packus_epi16, order in_order
+);
+
 /// Which of the 4x4 blocks of `N` by `N` samples, 16 or 8, have a sum of absolute differences above
 /// `dead`, in rows of blocks from bit 0 on; and the sum of all. No instruction in the loop but those
 /// that emulators pass on.
@@ -239,6 +317,28 @@ pub fn with_sse2(order: Order, rows: [&[u8]; 2], planes: Planes<'_>) -> usize {
     #[allow(unsafe_code)]
     unsafe {
         sse2(order, rows, planes)
+    }
+}
+
+/// A row of 4:4:4 with AVX2 where the processor has it; nothing at all elsewhere. Yields how many
+/// pixels of the row are done.
+pub fn full_with_avx2(order: Order, row: &[u8], planes: FullPlanes<'_>) -> usize {
+    if !has_avx2() {
+        return 0;
+    }
+    // SAFETY: the processor has it.
+    #[allow(unsafe_code)]
+    unsafe {
+        full_avx2(order, row, planes)
+    }
+}
+
+/// A row of 4:4:4 with SSE2. Yields how many pixels of the row are done.
+pub fn full_with_sse2(order: Order, row: &[u8], planes: FullPlanes<'_>) -> usize {
+    // SAFETY: it is part of the architecture.
+    #[allow(unsafe_code)]
+    unsafe {
+        full_sse2(order, row, planes)
     }
 }
 

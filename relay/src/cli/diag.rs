@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, builder::FalseyValueParser};
-use transom_protocol::{BitRate, PORT, diagnostics::LogLevel};
+use transom_protocol::{BitRate, Chroma, PORT, diagnostics::LogLevel};
 use transom_relay::{
     diag::{logs, settings},
     guest::GuestAddr,
@@ -78,7 +78,7 @@ enum Verb {
     /// Changes a setting of the stream, at once and until the agent restarts.
     #[command(
         subcommand,
-        after_help = "Examples:\n  transom diag vsock:3 set bitrate 8M\n  transom diag vsock:3 set fps 30\n  transom diag vsock:3 set encoder openh264"
+        after_help = "Examples:\n  transom diag vsock:3 set bitrate 8M\n  transom diag vsock:3 set fps 30\n  transom diag vsock:3 set encoder openh264\n  transom diag vsock:3 set chroma 420"
     )]
     Set(SetArgs),
     /// Runs a command in the guest, or an interactive shell.
@@ -196,6 +196,11 @@ enum SetArgs {
     },
     /// Which encoder; `info` names those that the guest has.
     Encoder { value: String },
+    /// The most colour: 420, or 444 for streams that all viewers take so.
+    Chroma {
+        #[arg(value_parser = settings::chroma)]
+        value: Chroma,
+    },
 }
 
 const SHELL_HELP: &str = "\

@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::JoinSet};
 use transom_protocol::{BitRate, PORT};
 use transom_relay::{
     diag::Client,
-    feed,
+    feed::{self, colour::Policy},
     guest::{self, NamedGuest},
     metrics::{Metrics, MetricsAddr},
     output::udp::{Target, UdpOutput},
@@ -47,6 +47,8 @@ Examples:
     transom relay doom=vsock:3 --rtsp
   Two guests at once, under names of your choice:
     transom relay doom=vsock:3 desk=unix:/run/vm/desk.vsock
+  Crisp coloured text for a player that is known to decode 4:4:4:
+    transom relay vsock:3 --chroma 444 --rtp udp://127.0.0.1:5004 --sdp guest.sdp
   Figures for Prometheus at http://127.0.0.1:9998/metrics:
     transom relay vsock:3 --metrics 9998
 
@@ -93,6 +95,11 @@ pub struct RelayArgs {
     /// Target for the guest's encoder in bits per second; the agent's own default otherwise.
     #[arg(long, value_name = "BITS", env = "TRANSOM_BITRATE", value_parser = clap::value_parser!(u32).range(1..))]
     bitrate: Option<u32>,
+
+    /// How much colour to ask the guest for: 420, 444, or auto for 4:4:4 while all who watch have
+    /// said that they take it. With 444, players that cannot say (RTSP, plain RTP) get it, too.
+    #[arg(long, value_name = "CHROMA", env = "TRANSOM_CHROMA", default_value = "auto")]
+    chroma: Policy,
 
     /// Bring libraries of a GPU driver into the guests from this folder, which is laid out as
     /// System32. On Windows, those of Hyper-V get the host's own without it.
@@ -182,7 +189,7 @@ pub fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
             }
             feeds.push(feed);
             let bitrate = args.bitrate.map(BitRate);
-            let config = Config { guest, port: args.port, bitrate };
+            let config = Config { guest, port: args.port, bitrate, chroma: args.chroma };
             let status = Status::new(args.json, several.then_some(name));
             let relay = Relay::new(config, video, status, (source, commands), epoch);
             let mut stopped = stopped.clone();

@@ -1,6 +1,6 @@
 //! What changes a guest: settings of its stream, its compositor, the guest itself.
 
-use transom_protocol::{BitRate, diagnostics::Request};
+use transom_protocol::{BitRate, Chroma, diagnostics::Request};
 
 use super::{Client, DiagError};
 
@@ -48,6 +48,19 @@ pub fn bit_rate(text: &str) -> Result<BitRate, String> {
     }
 }
 
+/// Reads how much colour: `420` or `444`.
+///
+/// # Errors
+///
+/// Words for a user.
+pub fn chroma(text: &str) -> Result<Chroma, String> {
+    match text {
+        "420" => Ok(Chroma::Yuv420),
+        "444" => Ok(Chroma::Yuv444),
+        _ => Err("420 or 444".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +72,8 @@ mod tests {
         {
             assert_eq!(bit_rate(text), Ok(BitRate(bits)), "{text}");
         }
+        assert_eq!((chroma("420"), chroma("444")), (Ok(Chroma::Yuv420), Ok(Chroma::Yuv444)));
+        assert!(chroma("4:4:4").is_err());
         for text in ["", "0", "M", "-1k", "5G", "nan", "1e12"] {
             assert!(bit_rate(text).is_err(), "{text}");
         }

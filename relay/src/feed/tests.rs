@@ -9,7 +9,7 @@ fn picture(number: u64, idr: bool, received: Instant) -> Arc<Picture> {
     let zero = GuestTime(0);
     let times = FrameTimes { seen: zero, converted: zero, encoded: zero, sent: zero };
     let unit = AccessUnit { number: FrameNumber(number), idr, times, damage: 0, data: vec![] };
-    Arc::new(Picture { unit, taken: 0, received })
+    Arc::new(Picture { unit, taken: 0, received, chroma: Chroma::Yuv420 })
 }
 
 fn new_feed() -> (Source, Feed) {
@@ -25,7 +25,7 @@ fn waiting(seat: &mut Seat) -> Vec<u64> {
 #[test]
 fn a_newcomer_asks_for_an_idr_and_starts_with_it() {
     let (source, feed) = new_feed();
-    let mut seat = feed.watch(ViewerId::next()).expect("a seat");
+    let mut seat = feed.watch(ViewerId::next(), Takes::Halved).expect("a seat");
     assert_eq!(source.take_wishes(), Wishes { idr: true, bitrate: None });
     assert_eq!(source.take_wishes(), Wishes::default());
     let now = Instant::now();
@@ -41,8 +41,8 @@ fn a_newcomer_asks_for_an_idr_and_starts_with_it() {
 fn a_slow_viewer_skips_to_an_idr_and_costs_others_one_a_second() {
     let (source, feed) = new_feed();
     let (mut slow, mut fast) = (
-        feed.watch(ViewerId::next()).expect("a seat"),
-        feed.watch(ViewerId::next()).expect("a seat"),
+        feed.watch(ViewerId::next(), Takes::Halved).expect("a seat"),
+        feed.watch(ViewerId::next(), Takes::Halved).expect("a seat"),
     );
     let mut now = Instant::now() + CATCH_UP;
     source.publish(&picture(0, true, now));
@@ -83,7 +83,7 @@ fn controllers_rule_the_bitrate_and_the_much_slower_do_not() {
 #[test]
 fn a_target_is_told_once_and_again_to_a_new_session() {
     let (source, feed) = new_feed();
-    let seat = feed.watch(ViewerId::next()).expect("a seat");
+    let seat = feed.watch(ViewerId::next(), Takes::Halved).expect("a seat");
     source.take_wishes();
     let demand = Demand { bitrate: Some(BitRate(5)), controls: false };
     seat.demand(demand);
@@ -97,15 +97,16 @@ fn a_target_is_told_once_and_again_to_a_new_session() {
 #[test]
 fn seats_are_limited() {
     let (_source, feed) = new_feed();
-    let seats: Vec<_> = (0..MAX_VIEWERS).map(|_| feed.watch(ViewerId::next())).collect();
+    let seats: Vec<_> =
+        (0..MAX_VIEWERS).map(|_| feed.watch(ViewerId::next(), Takes::Halved)).collect();
     assert!(seats.iter().all(Result::is_ok));
-    assert_eq!(feed.watch(ViewerId::next()).err(), Some(Full));
+    assert_eq!(feed.watch(ViewerId::next(), Takes::Halved).err(), Some(Full));
 }
 
 #[test]
 fn who_leaves_lets_go() {
     let (_source, commands, feed) = feed("vm", &GuestAddr::Vsock { cid: 3 });
-    let seat = feed.watch(ViewerId::next()).expect("a seat");
+    let seat = feed.watch(ViewerId::next(), Takes::Halved).expect("a seat");
     let (viewer, at) = (seat.viewer(), Instant::now());
     let key = |pressed| Event::Key { code: 30, pressed };
     let press = Command::Events { viewer, number: 1, at, events: vec![key(true)] };
@@ -116,4 +117,35 @@ fn who_leaves_lets_go() {
     let message = commands.port().board().poll_message(at, |_| HostTime(0));
     let Some(HostInput::Events { events, .. }) = message else { panic!("{message:?}") };
     assert_eq!(events.as_slice(), [key(true), key(false)]);
+}
+
+#[test]
+fn nobody_is_handed_more_colour_than_they_take() {
+    let (source, feed) = new_feed();
+    assert_eq!(source.chroma(false), Chroma::Yuv420, "for nobody");
+    let mut full = feed.watch(ViewerId::next(), Takes::Full).expect("a seat");
+    assert_eq!(source.chroma(false), Chroma::Yuv444);
+    assert_eq!(source.chroma(true), Chroma::Yuv420, "players of plain RTP cannot say");
+    let mut halved = feed.watch(ViewerId::next(), Takes::Halved).expect("a seat");
+    let mut untold = feed.watch(ViewerId::next(), Takes::Untold).expect("a seat");
+    assert_eq!(source.chroma(false), Chroma::Yuv420);
+    let now = Instant::now();
+    let crisp = |number, idr| {
+        let plain = Arc::into_inner(picture(number, idr, now)).expect("nobody else has it");
+        Arc::new(Picture { chroma: Chroma::Yuv444, ..plain })
+    };
+    // What is still on its way reaches only the one who takes it; the others begin with the first
+    // IDR that they can show.
+    source.publish(&crisp(0, true));
+    source.publish(&picture(1, false, now));
+    source.publish(&picture(2, true, now));
+    assert_eq!(waiting(&mut full), [0, 1, 2]);
+    assert_eq!((waiting(&mut halved), waiting(&mut untold)), (vec![2], vec![2]));
+    source.publish(&crisp(3, true));
+    source.publish(&picture(4, false, now));
+    assert!(waiting(&mut halved).is_empty(), "what follows refers to what it does not have");
+    drop((halved, untold));
+    assert_eq!(source.chroma(false), Chroma::Yuv444);
+    source.set_policy(Policy::Halved);
+    assert_eq!(source.chroma(false), Chroma::Yuv420);
 }

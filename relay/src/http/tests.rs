@@ -303,6 +303,27 @@ async fn whep_answers_with_a_session_that_delete_ends_once() {
 }
 
 #[tokio::test]
+async fn full_colour_has_a_payload_type_of_its_own_where_it_is_offered() {
+    let relay = Relay::new("colour", Settings::default());
+    let full = OFFER.replace("102 103", "102 103 104 105")
+        + "a=rtpmap:104 H264/90000\r\na=rtcp-fb:104 nack\r\na=rtcp-fb:104 nack pli\r\n\
+           a=fmtp:104 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=f4001f\r\n\
+           a=rtpmap:105 rtx/90000\r\na=fmtp:105 apt=104\r\n";
+    for (offer, taken) in [(OFFER, false), (&full, true)] {
+        let answer = relay.offer(HERE, &[], offer).await;
+        assert_eq!(answer.status(), 201);
+        let sdp = to_bytes(answer.into_body(), 1 << 16).await.expect("a body");
+        let sdp = String::from_utf8(sdp.to_vec()).expect("text");
+        assert!(sdp.contains("a=fmtp:102 ") && sdp.contains("profile-level-id=42"), "{sdp}");
+        assert_eq!(sdp.contains("a=fmtp:104 "), taken, "{sdp}");
+        assert_eq!(sdp.contains("profile-level-id=f4"), taken, "{sdp}");
+    }
+    // Nobody has to take it: what shows 4:4:4 alone could not watch together with others.
+    let alone = OFFER.replace("42e01f", "f4001f");
+    assert_eq!(relay.offer(HERE, &[], &alone).await.status(), 406);
+}
+
+#[tokio::test]
 async fn what_is_refused_of_an_offer_is_still_well_formed() {
     let relay = Relay::new("audio", Settings::default());
     let audio = OFFER.split_once("m=video").map(|(_, video)| {

@@ -29,7 +29,7 @@ use super::{
     transport::Transport,
 };
 use crate::{
-    feed::{News, Picture, Seat, ViewerId},
+    feed::{News, Picture, Seat, ViewerId, colour::Takes},
     rtcp::{self, Feedback},
     rtp::Packetizer,
 };
@@ -176,7 +176,8 @@ impl Client {
             Transport::Tcp { rtp, rtcp } => {
                 let packetizer = self.server.packetizer().map_err(|e| e.to_string())?;
                 let now = Instant::now();
-                let seat = stream.feed().watch(ViewerId::next()).map_err(|e| e.to_string())?;
+                let seat = stream.feed().watch(ViewerId::next(), Takes::Untold);
+                let seat = seat.map_err(|e| e.to_string())?;
                 Media::Tcp(Box::new(Interleaved {
                     seat,
                     packetizer,

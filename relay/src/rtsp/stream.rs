@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    feed::{Feed, Full, MAX_VIEWERS, Picture, Seat, ViewerId},
+    feed::{Feed, Full, MAX_VIEWERS, Picture, Seat, ViewerId, colour::Takes},
     output::pair::Pair,
     pacer::Pacer,
     rtcp::{self, Feedback, SenderReport},
@@ -225,7 +225,7 @@ impl Sender {
             if self.stream.listeners().closed {
                 return;
             }
-            match self.stream.feed.watch(ViewerId::next()) {
+            match self.stream.feed.watch(ViewerId::next(), Takes::Untold) {
                 Ok(seat) => {
                     if self.play(seat).await.is_none() {
                         return self.report(true);

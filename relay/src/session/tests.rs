@@ -227,3 +227,18 @@ fn what_newer_agents_say_is_skipped_and_garbage_is_named() {
     let other = GuestControl::Display { stream: StreamId(3), state: DisplayState::Lit(scanout) };
     assert_eq!(world.control(&other), Ok(None), "a display that we do not show");
 }
+
+#[test]
+fn colour_is_asked_for_when_it_changes_and_only_then() {
+    let mut world = World::new();
+    let soon = Duration::from_millis(100);
+    let mut asked = |world: &mut World, chroma| {
+        world.session.set_chroma(chroma);
+        world.live(soon, Some(Duration::ZERO))
+    };
+    assert_eq!(asked(&mut world, Chroma::Yuv420), [], "what a session begins with");
+    let set = |chroma| [HostControl::SetChroma { stream: StreamId::VIDEO, chroma }];
+    assert_eq!(asked(&mut world, Chroma::Yuv444), set(Chroma::Yuv444));
+    assert_eq!(asked(&mut world, Chroma::Yuv444), []);
+    assert_eq!(asked(&mut world, Chroma::Yuv420), set(Chroma::Yuv420));
+}

@@ -26,7 +26,10 @@ use str0m::{
     rtp::{Extension, ExtensionMap, ExtensionValues, RtpWrite, SeqNo},
 };
 
+use transom_protocol::Chroma;
+
 use super::{packets::Cut, socket::Outgoing};
+use crate::{feed::colour::Takes, h264::HIGH_444};
 
 /// The estimate before there is one: what a local network and most homes carry. It is corrected
 /// within a second; starting low would make the first picture late.
@@ -45,6 +48,8 @@ const RTX_AGE: Duration = Duration::from_secs(2);
 const BASELINE: u32 = 0x42_00_00;
 const MAIN: u32 = 0x4d_00_00;
 const HIGH: u32 = 0x64_00_00;
+/// High 4:4:4 Predictive.
+const FULL: u32 = (HIGH_444 as u32) << 16;
 
 /// Why an offer is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +100,8 @@ pub struct Peer {
     fragment: String,
     mid: Mid,
     pt: Pt,
+    /// The payload type of 4:4:4, if the viewer takes that, too.
+    full_pt: Option<Pt>,
     sequence: u64,
     status: Option<ChannelId>,
     input: Option<ChannelId>,
@@ -107,7 +114,8 @@ impl std::fmt::Debug for Peer {
 }
 
 impl Peer {
-    /// Answers an offer. `profile_level_id` is the stream's, `local` where viewers reach us.
+    /// Answers an offer. `profile_level_id` is that of the stream in 4:2:0, `local` where viewers
+    /// reach us. 4:4:4 gets a payload type of its own where the offer has it.
     ///
     /// # Errors
     ///
@@ -143,7 +151,8 @@ impl Peer {
             .enable_bwe(Some(FIRST_ESTIMATE))
             .set_dtls_cert(certificate.clone())
             .set_extension_map(extensions());
-        for (i, profile) in profiles(profile_level_id).enumerate() {
+        let full = FULL | (profile_level_id & 0xff);
+        for (i, profile) in profiles(profile_level_id).chain([full]).enumerate() {
             let pt = 96 + 2 * i as u8;
             config.codec_config().add_h264(pt.into(), Some((pt + 1).into()), true, profile);
         }
@@ -160,8 +169,14 @@ impl Peer {
             .ok_or(OfferError::NoVideo)?;
         let pts = rtc.media(mid).map(|media| media.remote_pts().to_vec()).unwrap_or_default();
         // Ours are in the order of our liking.
-        let pt = rtc.codec_config().iter().map(|params| params.pt()).find(|pt| pts.contains(pt));
+        let agreed = |full: bool| {
+            let is_full = |id: Option<u32>| id.is_some_and(|id| id & 0xff_00_00 == FULL);
+            let mut all = rtc.codec_config().iter().filter(|params| pts.contains(&params.pt()));
+            all.find(|params| is_full(params.spec().format.profile_level_id) == full)
+        };
+        let pt = agreed(false).map(|params| params.pt());
         let pt = pt.ok_or(OfferError::NoCodec(profile_level_id))?;
+        let full_pt = agreed(true).map(|params| params.pt());
         let mut direct = rtc.direct_api();
         let stream = direct.stream_tx_by_mid(mid, None).ok_or(OfferError::NoVideo)?;
         // Pictures are paced by the session, which knows them whole.
@@ -175,11 +190,17 @@ impl Peer {
             fragment,
             mid,
             pt,
+            full_pt,
             sequence: sequence.into(),
             status: None,
             input: None,
         };
         Ok((peer, answer))
+    }
+
+    /// Whether the viewer takes 4:4:4, too.
+    pub fn takes(&self) -> Takes {
+        if self.full_pt.is_some() { Takes::Full } else { Takes::Halved }
     }
 
     /// What STUN requests call this session.
@@ -219,7 +240,12 @@ impl Peer {
 
     /// Queues some packets of a picture; [`Peer::handle_timeout`] and [`Peer::poll`] send them.
     pub fn write_packets(&mut self, cut: &Cut, packets: std::ops::Range<usize>) {
-        let (mid, pt) = (self.mid, self.pt);
+        let pt = match cut.picture().chroma {
+            Chroma::Yuv420 => self.pt,
+            // The feed hands out none to those who do not take it.
+            Chroma::Yuv444 => self.full_pt.unwrap_or(self.pt),
+        };
+        let mid = self.mid;
         let last = cut.payloads.len().saturating_sub(1);
         let mut direct = self.rtc.direct_api();
         let Some(stream) = direct.stream_tx_by_mid(mid, None) else { return };

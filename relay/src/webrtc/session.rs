@@ -81,7 +81,7 @@ pub struct Viewing {
     pub grant: Option<Grant>,
     /// Which knows whether the link is still good.
     pub store: Arc<Store>,
-    /// profile_idc and constraint flags that the answer promised.
+    /// profile_idc and constraint flags that the answer promised for 4:2:0.
     pub profile: [u8; 2],
     /// What pictures' times are counted from.
     pub epoch: Instant,
@@ -336,7 +336,8 @@ impl Session {
                 self.half_open = None;
                 self.rtcp = now;
                 self.peer.wish(self.viewing.max_bitrate * 3 / 2);
-                self.seat = Some(self.viewing.feed.watch(self.viewer)?);
+                let takes = self.peer.takes();
+                self.seat = Some(self.viewing.feed.watch(self.viewer, takes)?);
                 log::info!(
                     "{}: viewer {} joined, role {}",
                     self.viewing.feed.name(),

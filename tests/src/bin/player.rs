@@ -19,6 +19,7 @@ use anyhow::{Context, Result, bail};
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 use transom_protocol::PORT;
 use transom_protocol::input::Event;
+use transom_relay::feed::colour::Policy;
 use transom_relay::feed::{self, Feed, ViewerId};
 use transom_relay::guest::GuestAddr;
 use transom_relay::input::{Command, InputState, Outcome};
@@ -35,7 +36,7 @@ async fn main() -> Result<()> {
     let video =
         video::Config { outputs: Vec::new(), sdp: None, packet: 1200, ttl: 1, idr_interval: None };
     let (source, commands, feed) = feed::feed("guest", &guest);
-    let config = Config { guest, port: PORT, bitrate: None };
+    let config = Config { guest, port: PORT, bitrate: None, chroma: Policy::Auto };
     let relay = Relay::new(
         config,
         Video::new(video, epoch)?,

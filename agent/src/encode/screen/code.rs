@@ -1,9 +1,11 @@
 //! Macroblock after macroblock: how each one is predicted, and what of it is written.
 
+use transom_protocol::message::Chroma;
+
 use super::bits::{Bits, Mark};
 use super::grid::{Known, SKIPPED};
 use super::macroblock::{self, Counts};
-use super::planes::Source;
+use super::planes::Samples;
 use super::predict::{self, Edges, IntraMode, Search, Vector};
 use super::{Output, Screen, Steps};
 use crate::picture::Picture;
@@ -23,22 +25,46 @@ const INTER_PATTERN: [u8; 48] = {
     table
 };
 
-/// A macroblock may take 3200 bits (A.3.1, and 128 more than its samples take): what the standard
-/// asks for, less the few bits in front of the residual that are not counted here.
+/// The same where the pattern has no chroma: in 4:4:4.
+const FULL_INTER_PATTERN: [u8; 16] = {
+    let by_code = [0, 1, 2, 4, 8, 3, 5, 10, 12, 15, 7, 11, 13, 14, 6, 9];
+    let mut table = [0; 16];
+    let mut code = 0;
+    while code < 16 {
+        table[by_code[code]] = code as u8;
+        code += 1;
+    }
+    table
+};
+
+/// A macroblock may take 3200 bits (A.3.1), and 128 more than its samples take in the profiles of
+/// 4:4:4 (A.3.3): what the standard asks for, less the few bits in front of the residual that are not
+/// counted here.
 const MOST_BITS: usize = 3100;
+const FULL_MOST_BITS: usize = 128 + 3 * 256 * 8 - 100;
 
 /// Motion that costs more than edges by one part in so many is not looked for.
 const HOPELESS: u32 = 4;
 
+/// How a macroblock is predicted from its edges.
+struct Intra {
+    mode: IntraMode,
+    /// Luma's sum of absolute differences.
+    cost: u32,
+    luma: Edges,
+    /// Of U and V, in 4:4:4.
+    full: Option<[Edges; 2]>,
+}
+
 impl Screen {
     pub(super) fn code_idr(&mut self, picture: &Picture, steps: &Steps, output: &mut Output) {
-        let mut source = Source::default();
+        let mut source = Samples::default();
+        self.grid.begin();
         for row in 0..self.grid.rows {
             for column in 0..self.grid.columns {
                 source.read(picture, column, row);
-                let edges = Edges::of(&self.next, (column * 16, row * 16));
-                let (mode, _) = edges.best(&source);
-                self.code_intra(&source, (column, row), (mode, &edges), steps, 0, output);
+                let intra = self.look_at_edges(&source, (column, row));
+                self.code_intra(&source, (column, row), &intra, steps, 0, output);
             }
         }
         self.stale.fill(true);
@@ -51,7 +77,8 @@ impl Screen {
         if !self.rate.is_hurried() {
             self.scroll.look(picture, &self.damaged, self.grid.columns);
         }
-        let mut source = Source::default();
+        let mut source = Samples::default();
+        self.grid.begin();
         for row in 0..self.grid.rows {
             for column in 0..self.grid.columns {
                 let index = row * self.grid.columns + column;
@@ -80,7 +107,7 @@ impl Screen {
 
     fn code_damaged(
         &mut self,
-        source: &Source,
+        source: &Samples,
         (column, row): (usize, usize),
         steps: &Steps,
         output: &mut Output,
@@ -92,8 +119,8 @@ impl Screen {
         // Where motion explains little, edges may explain more; and what is new is best shown well
         // at once, since all that follows refers to it.
         if search.best.0 > 2 * 256 {
-            let edges = Edges::of(&self.next, at);
-            let (mode, cost) = edges.best(source);
+            let intra = self.look_at_edges(source, (column, row));
+            let cost = intra.cost;
             // What matches well leaves next to nothing to code: no need for a better match. Nor is
             // one found where edges are that much better. A machine that is short of time makes do
             // with what moved in the frame before.
@@ -107,7 +134,7 @@ impl Screen {
             if cost < search.best.0 + search.best.0 / 4 {
                 output.bits.ue(std::mem::take(&mut output.run));
                 self.habits[index] = Vector::default();
-                self.code_intra(source, (column, row), (mode, &edges), steps, 5, output);
+                self.code_intra(source, (column, row), &intra, steps, 5, output);
                 return;
             }
         }
@@ -117,12 +144,20 @@ impl Screen {
         predict::inter(&self.reference, at, vector, prediction);
         residual.clear();
         let luma = (&source.y, &prediction.y);
-        macroblock::inter_luma(luma, &steps.inter, residual, &mut self.next.y, at);
-        let half = (column * 8, row * 8);
-        for plane in 0..2 {
-            let chroma = (&source.uv[plane], &prediction.uv[plane]);
-            let out = &mut self.next.uv[plane];
-            macroblock::chroma(plane, chroma, &steps.inter_chroma, residual, out, half);
+        macroblock::inter_luma(luma, &steps.inter, &mut residual.luma, &mut self.next.y, at);
+        let quantiser = &steps.inter_chroma;
+        for (plane, out) in self.next.uv.iter_mut().enumerate() {
+            match self.chroma {
+                Chroma::Yuv420 => {
+                    let chroma = (&source.uv[plane], &prediction.uv[plane]);
+                    let half = (column * 8, row * 8);
+                    macroblock::chroma(plane, chroma, quantiser, residual, out, half);
+                }
+                Chroma::Yuv444 => {
+                    let full = (&source.full[plane], &prediction.full[plane]);
+                    macroblock::inter_luma(full, quantiser, &mut residual.full[plane], out, at);
+                }
+            }
         }
         self.grid.known[index] = Known { vector: Some(vector), counts: [0; 24] };
         if residual.is_empty() && vector == self.grid.skip_vector(column, row) {
@@ -131,8 +166,34 @@ impl Screen {
             let (mark, run) = (output.bits.mark(), output.run);
             let start = output.bits.len();
             self.write_inter((column, row), vector, output);
-            if output.bits.len() - start > MOST_BITS {
+            if output.bits.len() - start > self.most_bits() {
                 self.give_up(source, (column, row), (mark, run), output);
+            }
+        }
+    }
+
+    /// What a macroblock may take before its samples themselves are sent instead.
+    fn most_bits(&self) -> usize {
+        match self.chroma {
+            Chroma::Yuv420 => MOST_BITS,
+            Chroma::Yuv444 => FULL_MOST_BITS,
+        }
+    }
+
+    /// The best prediction from the edges around a macroblock.
+    #[inline]
+    fn look_at_edges(&self, source: &Samples, (column, row): (usize, usize)) -> Intra {
+        let at = (column * 16, row * 16);
+        let edges = Edges::of(&self.next.y, at);
+        match self.chroma {
+            Chroma::Yuv420 => {
+                let (mode, cost) = edges.best(&source.y);
+                Intra { mode, cost, luma: edges, full: None }
+            }
+            Chroma::Yuv444 => {
+                let full = self.next.uv.each_ref().map(|plane| Edges::of(plane, at));
+                let (mode, cost) = edges.best_of_all(&full, source);
+                Intra { mode, cost, luma: edges, full: Some(full) }
             }
         }
     }
@@ -140,7 +201,7 @@ impl Screen {
     /// A search that has tried the vectors that are likely.
     fn look_around<'a>(
         &'a self,
-        source: &'a Source,
+        source: &'a Samples,
         (column, row): (usize, usize),
         steps: &Steps,
     ) -> Search<'a> {
@@ -165,9 +226,9 @@ impl Screen {
 
     fn code_intra(
         &mut self,
-        source: &Source,
+        source: &Samples,
         (column, row): (usize, usize),
-        (mode, edges): (IntraMode, &Edges),
+        intra: &Intra,
         steps: &Steps,
         first_type: u32,
         output: &mut Output,
@@ -175,38 +236,63 @@ impl Screen {
         let Output { bits, residual, .. } = output;
         residual.clear();
         let at = (column * 16, row * 16);
-        let luma = (&source.y, &edges.block(mode));
-        macroblock::intra_luma(luma, &steps.intra, residual, &mut self.next.y, at);
-        let half = (column * 8, row * 8);
-        let (chroma_mode, prediction) = predict::intra_chroma(&self.next, half, source);
-        for (plane, prediction) in prediction.iter().enumerate() {
-            let chroma = (&source.uv[plane], prediction);
-            let out = &mut self.next.uv[plane];
-            macroblock::chroma(plane, chroma, &steps.intra_chroma, residual, out, half);
+        let luma = (&source.y, &intra.luma.block(intra.mode));
+        macroblock::intra_luma(luma, &steps.intra, &mut residual.luma, &mut self.next.y, at);
+        let mut chroma_mode = None;
+        if let Some(full) = &intra.full {
+            for (plane, edges) in full.iter().enumerate() {
+                let chroma = (&source.full[plane], &edges.block(intra.mode));
+                let (component, out) = (&mut residual.full[plane], &mut self.next.uv[plane]);
+                macroblock::intra_luma(chroma, &steps.intra_chroma, component, out, at);
+            }
+        } else {
+            let half = (column * 8, row * 8);
+            let (mode, prediction) = predict::intra_chroma(&self.next, half, source);
+            chroma_mode = Some(mode);
+            for (plane, prediction) in prediction.iter().enumerate() {
+                let chroma = (&source.uv[plane], prediction);
+                let out = &mut self.next.uv[plane];
+                macroblock::chroma(plane, chroma, &steps.intra_chroma, residual, out, half);
+            }
         }
         let begun = bits.mark();
         // mb_type of Intra_16x16 (table 7-11).
         let kind = 1
-            + mode as u32
+            + intra.mode as u32
             + 4 * residual.chroma_pattern()
             + 12 * u32::from(residual.has_luma_ac());
         bits.ue(first_type + kind);
-        bits.ue(chroma_mode); // intra_chroma_pred_mode
+        if let Some(mode) = chroma_mode {
+            bits.ue(mode); // intra_chroma_pred_mode
+        }
         bits.se(0); // mb_qp_delta
-        let mut counts = [0; 24];
-        let start = bits.len();
-        residual.write(bits, self.grid.counts_around(column, row), &mut counts);
-        if bits.len() - start > MOST_BITS {
-            bits.rewind(begun);
-            counts = self.code_samples(source, (column, row), first_type, bits);
+        let start = output.bits.len();
+        let mut counts = self.write_residual((column, row), output);
+        if output.bits.len() - start > self.most_bits() {
+            output.bits.rewind(begun);
+            counts = self.code_samples(source, (column, row), first_type, &mut output.bits);
         }
         self.grid.known[row * self.grid.columns + column] = Known { vector: None, counts };
+    }
+
+    /// Writes the residual; yields how many levels luma has, and chroma in 4:2:0.
+    #[inline]
+    fn write_residual(&mut self, (column, row): (usize, usize), output: &mut Output) -> Counts {
+        let Output { bits, residual, .. } = output;
+        let mut counts = [0; 24];
+        residual.write(bits, self.grid.counts_around(column, row), &mut counts);
+        if self.chroma == Chroma::Yuv444 {
+            let mut full = [0; 32];
+            residual.write_full(bits, self.grid.full_around((column, row)), &mut full);
+            self.grid.set_full((column, row), full);
+        }
+        counts
     }
 
     /// Writes the samples themselves: I_PCM.
     fn code_samples(
         &mut self,
-        source: &Source,
+        source: &Samples,
         (column, row): (usize, usize),
         first_type: u32,
         bits: &mut Bits,
@@ -214,18 +300,29 @@ impl Screen {
         bits.ue(first_type + 25);
         bits.aligned(source.y.as_flattened());
         self.next.y.put(column * 16, row * 16, &source.y);
-        for (plane, samples) in self.next.uv.iter_mut().zip(&source.uv) {
-            bits.aligned(samples.as_flattened());
-            plane.put(column * 8, row * 8, samples);
+        // What its neighbours have to assume (9.2.1) is 16 levels everywhere.
+        match self.chroma {
+            Chroma::Yuv420 => {
+                for (plane, samples) in self.next.uv.iter_mut().zip(&source.uv) {
+                    bits.aligned(samples.as_flattened());
+                    plane.put(column * 8, row * 8, samples);
+                }
+            }
+            Chroma::Yuv444 => {
+                for (plane, samples) in self.next.uv.iter_mut().zip(&source.full) {
+                    bits.aligned(samples.as_flattened());
+                    plane.put(column * 16, row * 16, samples);
+                }
+                self.grid.set_full((column, row), [16; 32]);
+            }
         }
-        // What its neighbours have to assume (9.2.1).
         [16; 24]
     }
 
     /// Codes a damaged macroblock without a prediction: I_PCM.
     fn give_up(
         &mut self,
-        source: &Source,
+        source: &Samples,
         (column, row): (usize, usize),
         begun: (Mark, u32),
         output: &mut Output,
@@ -246,11 +343,14 @@ impl Screen {
         bits.se(4 * i32::from(vector.x - predicted.x));
         bits.se(4 * i32::from(vector.y - predicted.y));
         let pattern = residual.pattern();
-        bits.ue(INTER_PATTERN[pattern as usize].into());
+        bits.ue(match self.chroma {
+            Chroma::Yuv420 => INTER_PATTERN[pattern as usize].into(),
+            Chroma::Yuv444 => FULL_INTER_PATTERN[pattern as usize & 15].into(),
+        });
         let mut counts = [0; 24];
         if pattern != 0 {
             bits.se(0); // mb_qp_delta
-            residual.write(bits, self.grid.counts_around(column, row), &mut counts);
+            counts = self.write_residual((column, row), output);
         }
         self.grid.known[row * self.grid.columns + column] = Known { vector: Some(vector), counts };
     }

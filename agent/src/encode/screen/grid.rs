@@ -1,7 +1,9 @@
 //! What the macroblocks of the frame under way tell the ones after them, and what follows from it:
 //! predicted vectors, and contexts of the entropy code.
 
-use super::macroblock::{Counts, Neighbours};
+use transom_protocol::message::Chroma;
+
+use super::macroblock::{Counts, FullCounts, Neighbours};
 use super::predict::Vector;
 
 /// One macroblock.
@@ -25,12 +27,51 @@ pub struct Grid {
     pub rows: usize,
     /// Those coded so far; the others are left over from the frame before.
     pub known: Vec<Known>,
+    /// In 4:4:4, levels in the blocks of U and V; zeros for macroblocks not coded in this frame.
+    /// Apart from `known`, which is written for every macroblock that rests: it stays small.
+    full: Vec<FullCounts>,
+    /// Rows of macroblocks in which `full` holds more than zeros.
+    filled: Vec<bool>,
 }
 
 impl Grid {
     /// A grid that knows nothing yet.
-    pub fn new(columns: usize, rows: usize) -> Self {
-        Self { columns, rows, known: vec![SKIPPED; columns * rows] }
+    pub fn new(columns: usize, rows: usize, chroma: Chroma) -> Self {
+        let full = match chroma {
+            Chroma::Yuv420 => Vec::new(),
+            Chroma::Yuv444 => vec![FullCounts::default(); columns * rows],
+        };
+        Self {
+            columns,
+            rows,
+            known: vec![SKIPPED; columns * rows],
+            full,
+            filled: vec![false; rows],
+        }
+    }
+
+    /// A frame begins.
+    pub fn begin(&mut self) {
+        for (row, filled) in self.full.chunks_mut(self.columns).zip(&mut self.filled) {
+            if std::mem::take(filled) {
+                row.fill(FullCounts::default());
+            }
+        }
+    }
+
+    /// In 4:4:4, what a macroblock's U and V have taken.
+    pub fn set_full(&mut self, (column, row): (usize, usize), counts: FullCounts) {
+        self.full[row * self.columns + column] = counts;
+        self.filled[row] = true;
+    }
+
+    /// In 4:4:4, the contexts of a macroblock's blocks of U and V.
+    pub fn full_around(&self, (column, row): (usize, usize)) -> Neighbours<'_, FullCounts> {
+        let index = row * self.columns + column;
+        Neighbours {
+            left: (column > 0).then(|| &self.full[index - 1]),
+            above: (row > 0).then(|| &self.full[index - self.columns]),
+        }
     }
 
     /// The macroblocks to the left, above, and above to the right (or else to the left).
@@ -53,7 +94,7 @@ impl Grid {
     }
 
     /// For the contexts of its blocks.
-    pub fn counts_around(&self, column: usize, row: usize) -> Neighbours<'_> {
+    pub fn counts_around(&self, column: usize, row: usize) -> Neighbours<'_, Counts> {
         let (left, above, _) = self.neighbours(column, row);
         Neighbours {
             left: left.map(|known| &known.counts),

@@ -1,5 +1,7 @@
 //! Parameter sets and slice headers (ITU-T H.264, 7.3.2, 7.3.3 and annex E).
 
+use transom_protocol::message::Chroma;
+
 use super::bits::Bits;
 
 /// NAL unit headers: `nal_ref_idc` 3 and the type (table 7-1).
@@ -34,14 +36,27 @@ fn level(macroblocks: u32) -> u8 {
     LEVELS.iter().find(fits).map_or(62, |(level, ..)| *level)
 }
 
-/// SPS and PPS: Constrained Baseline, one reference, no reordering, BT.709 limited range. `size`
-/// is even.
-pub fn parameter_sets(size: (u32, u32), bits: &mut Bits, out: &mut Vec<u8>) {
+/// SPS and PPS: Constrained Baseline for 4:2:0, High 4:4:4 Predictive for 4:4:4, one reference, no
+/// reordering, BT.709 limited range. `size` is even.
+pub fn parameter_sets(size: (u32, u32), chroma: Chroma, bits: &mut Bits, out: &mut Vec<u8>) {
     let (columns, rows) = (size.0.div_ceil(16), size.1.div_ceil(16));
-    bits.put(8, 66); // Baseline …
-    bits.put(8, 0b1100_0000); // … and what Main decoders take, too: Constrained Baseline
+    let (profile, constraints) = match chroma {
+        // Baseline, and what Main decoders take, too: Constrained Baseline.
+        Chroma::Yuv420 => (66, 0b1100_0000),
+        Chroma::Yuv444 => (244, 0),
+    };
+    bits.put(8, profile);
+    bits.put(8, constraints);
     bits.put(8, level(columns * rows).into());
     bits.ue(0); // seq_parameter_set_id
+    if chroma == Chroma::Yuv444 {
+        bits.ue(3); // chroma_format_idc
+        bits.put(1, 0); // separate_colour_plane_flag: one slice holds all three
+        bits.ue(0); // bit_depth_luma_minus8
+        bits.ue(0); // bit_depth_chroma_minus8
+        bits.put(1, 0); // qpprime_y_zero_transform_bypass_flag
+        bits.put(1, 0); // seq_scaling_matrix_present_flag
+    }
     bits.ue(FRAME_NUM_BITS - 4);
     bits.ue(2); // pic_order_cnt_type: output order is decoding order
     bits.ue(1); // max_num_ref_frames
@@ -50,7 +65,9 @@ pub fn parameter_sets(size: (u32, u32), bits: &mut Bits, out: &mut Vec<u8>) {
     bits.ue(rows - 1);
     bits.put(1, 1); // frame_mbs_only_flag
     bits.put(1, 1); // direct_8x8_inference_flag
-    let (right, bottom) = ((columns * 16 - size.0) / 2, (rows * 16 - size.1) / 2);
+    // In samples of chroma (7-19 to 7-22).
+    let unit = if chroma == Chroma::Yuv444 { 1 } else { 2 };
+    let (right, bottom) = ((columns * 16 - size.0) / unit, (rows * 16 - size.1) / unit);
     bits.put(1, u32::from(right + bottom > 0));
     if right + bottom > 0 {
         for crop in [0, right, 0, bottom] {

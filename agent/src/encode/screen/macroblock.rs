@@ -30,14 +30,16 @@ pub const LUMA_ORDER: [(usize, usize); 16] = [
 /// Numbers of coefficients of a macroblock's blocks, for the contexts of its neighbours: luma in
 /// rows of four, then U and V in rows of two.
 pub type Counts = [u8; 24];
+/// The same of U, then V, in 4:4:4: each in rows of four, as luma's.
+pub type FullCounts = [u8; 32];
 
-/// The counts of a macroblock and of those to its left and above, where there are any.
+/// The counts of the macroblocks to the left and above, where there are any.
 #[derive(Debug, Clone, Copy)]
-pub struct Neighbours<'a> {
+pub struct Neighbours<'a, C> {
     /// To the left.
-    pub left: Option<&'a Counts>,
+    pub left: Option<&'a C>,
     /// Above.
-    pub above: Option<&'a Counts>,
+    pub above: Option<&'a C>,
 }
 
 /// Stands for the count of a block that is not there.
@@ -46,7 +48,7 @@ const NONE: u8 = 0x80;
 /// The counts of `E` - 1 by `E` - 1 blocks, with those of the blocks above and to the left around.
 type Around<const E: usize> = [[u8; E]; E];
 
-impl Neighbours<'_> {
+impl<const N: usize> Neighbours<'_, [u8; N]> {
     /// What is around the blocks whose counts start at `base`.
     #[inline(always)]
     fn around<const E: usize>(self, base: usize) -> Around<E> {
@@ -70,15 +72,24 @@ fn context<const E: usize>(around: &Around<E>, (x, y): (usize, usize)) -> u8 {
     (if sum < NONE.into() { sum.div_ceil(2) } else { sum & 0x7f }) as u8
 }
 
+/// The levels of a plane of 16 by 16 samples: luma, and U and V in 4:4:4.
+#[derive(Debug, Clone, Default)]
+pub struct Component {
+    /// Intra_16x16 only: the DC levels.
+    dc: Option<Block>,
+    /// In bitstream order; those without a bit in `coded` are left over from before.
+    blocks: [Block; 16],
+    /// Bit n: the n-th block has levels.
+    coded: u16,
+}
+
 /// The residual of one macroblock in levels.
 #[derive(Debug, Clone, Default)]
 pub struct Residual {
-    /// Intra_16x16 only: the DC levels.
-    luma_dc: Option<Block>,
-    /// In bitstream order; those without a bit in `luma_coded` are left over from before.
-    luma: [Block; 16],
-    /// Bit n: the n-th luma block has levels.
-    luma_coded: u16,
+    /// Luma.
+    pub luma: Component,
+    /// U and V of 4:4:4; nothing in 4:2:0.
+    pub full: [Component; 2],
     chroma_dc: [[i16; 4]; 2],
     chroma: [[Block; 4]; 2],
     chroma_dc_coded: bool,
@@ -113,11 +124,12 @@ fn luma_pair(n: usize) -> ((usize, usize), usize) {
     ((right * 8, row * 4), (row / 2 * 2 + right) * 4 + row % 2 * 2)
 }
 
-/// Codes the luma of an inter macroblock: `prediction` becomes the reconstruction in `out`.
+/// Codes the luma of an inter macroblock, or what is coded like it: `prediction` becomes the
+/// reconstruction in `out`.
 pub fn inter_luma(
     (source, prediction): (&[[u8; 16]; 16], &[[u8; 16]; 16]),
     quantiser: &Quantiser,
-    residual: &mut Residual,
+    component: &mut Component,
     out: &mut Plane,
     (x, y): (usize, usize),
 ) {
@@ -134,12 +146,12 @@ pub fn inter_luma(
         }
         let (at, index) = luma_pair(n);
         let pair = Pair::difference(rows(source, at), rows(prediction, at)).forward();
-        let [blocks, ..] = residual.luma[index..].as_chunks_mut().0 else { continue };
+        let [blocks, ..] = component.blocks[index..].as_chunks_mut().0 else { continue };
         quantiser.quantise(pair, blocks);
         for (block, index) in blocks.iter().zip(index..) {
             if block.mask != 0 {
                 weights[index / 4] += block.weight();
-                residual.luma_coded |= 1 << index;
+                component.coded |= 1 << index;
             }
         }
     }
@@ -151,23 +163,23 @@ pub fn inter_luma(
     };
     for (quarter, weight) in weights.into_iter().enumerate() {
         if weight < least {
-            residual.luma_coded &= !(15 << (4 * quarter));
+            component.coded &= !(15 << (4 * quarter));
         }
     }
     for n in 0..8 {
         let (at, index) = luma_pair(n);
-        if residual.luma_coded >> index & 3 != 0 {
-            let pair = quantiser.restore([residual.levels(index), residual.levels(index + 1)]);
+        if component.coded >> index & 3 != 0 {
+            let pair = quantiser.restore([component.levels(index), component.levels(index + 1)]);
             put(out, (x + at.0, y + at.1), &pair.inverse().add_to(rows(prediction, at)));
         }
     }
 }
 
-/// Codes the luma of an Intra_16x16 macroblock.
+/// Codes the luma of an Intra_16x16 macroblock, or what is coded like it.
 pub fn intra_luma(
     (source, prediction): (&[[u8; 16]; 16], &[[u8; 16]; 16]),
     quantiser: &Quantiser,
-    residual: &mut Residual,
+    component: &mut Component,
     out: &mut Plane,
     (x, y): (usize, usize),
 ) {
@@ -178,26 +190,26 @@ pub fn intra_luma(
         let mut pair = Pair::difference(rows(source, at), rows(prediction, at)).forward();
         let place = at.0 + at.1 / 4;
         [dc[place], dc[place + 4]] = pair.take_dc().map(i32::from);
-        let [blocks, ..] = residual.luma[index..].as_chunks_mut().0 else { continue };
+        let [blocks, ..] = component.blocks[index..].as_chunks_mut().0 else { continue };
         quantiser.quantise(pair, blocks);
         for (block, index) in blocks.iter().zip(index..) {
-            residual.luma_coded |= u16::from(block.mask != 0) << index;
+            component.coded |= u16::from(block.mask != 0) << index;
         }
     }
     let dc_levels = quantiser.quantise_luma_dc(&dc);
-    residual.luma_dc = Some(Block::new(dc_levels));
+    component.dc = Some(Block::new(dc_levels));
     let dc = quantiser.restore_luma_dc(&dc_levels);
     for n in 0..8 {
         // One coded block makes the AC levels of all be sent; those of the rest are zero anyway.
         let (at, index) = luma_pair(n);
-        let mut pair = quantiser.restore([residual.levels(index), residual.levels(index + 1)]);
+        let mut pair = quantiser.restore([component.levels(index), component.levels(index + 1)]);
         let place = at.0 + at.1 / 4;
         pair.put_dc([dc[place] as i16, dc[place + 4] as i16]);
         put(out, (x + at.0, y + at.1), &pair.inverse().add_to(rows(prediction, at)));
     }
 }
 
-/// Codes one chroma plane, 0 or 1.
+/// Codes one chroma plane of 4:2:0, 0 or 1.
 pub fn chroma(
     plane: usize,
     (source, prediction): (&[[u8; 8]; 8], &[[u8; 8]; 8]),
@@ -236,16 +248,53 @@ pub fn chroma(
     }
 }
 
-impl Residual {
-    /// The levels of a luma block in bitstream order, if it has any.
+impl Component {
+    /// The levels of a block in bitstream order, if it has any.
     #[inline(always)]
     fn levels(&self, index: usize) -> Option<&[i16; 16]> {
-        (self.luma_coded >> index & 1 != 0).then_some(&self.luma[index].levels)
+        (self.coded >> index & 1 != 0).then_some(&self.blocks[index].levels)
+    }
+
+    /// Writes `residual_luma( )` (7.3.5.3.1); `counts` is filled in from `base` on. Bit n of
+    /// `pattern` tells whether the n-th quarter is sent.
+    #[inline(always)]
+    fn write<const N: usize>(
+        &self,
+        bits: &mut Bits,
+        pattern: u32,
+        neighbours: Neighbours<'_, [u8; N]>,
+        base: usize,
+        counts: &mut [u8; N],
+    ) {
+        let mut around = neighbours.around::<5>(base);
+        let mut first = 0;
+        if let Some(dc) = &self.dc {
+            write_block(bits, &dc.levels, dc.mask, 0, context(&around, (0, 0)));
+            first = 1;
+        }
+        for (index, &(x, y)) in LUMA_ORDER.iter().enumerate() {
+            let mut count = 0;
+            if pattern >> (index / 4) & 1 != 0 {
+                let block = &self.blocks[index];
+                let mask = if self.coded >> index & 1 != 0 { block.mask } else { 0 };
+                count = write_block(bits, &block.levels, mask, first, context(&around, (x, y)));
+            }
+            around[y + 1][x + 1] = count;
+            counts[base + y * 4 + x] = count;
+        }
+    }
+}
+
+impl Residual {
+    /// Blocks with levels in luma or in what is coded like it.
+    #[inline(always)]
+    fn coded(&self) -> u16 {
+        self.luma.coded | self.full[0].coded | self.full[1].coded
     }
 
     /// Nothing of it will be sent.
     pub fn is_empty(&self) -> bool {
-        self.luma_coded == 0 && !self.chroma_dc_coded && !self.chroma_ac_coded
+        self.coded() == 0 && !self.chroma_dc_coded && !self.chroma_ac_coded
     }
 
     /// The chroma part of `coded_block_pattern`: nothing, DC, or both.
@@ -255,45 +304,54 @@ impl Residual {
 
     /// Whether an Intra_16x16 macroblock sends its AC levels.
     pub fn has_luma_ac(&self) -> bool {
-        self.luma_coded != 0
+        self.coded() != 0
     }
 
-    /// `coded_block_pattern` of an inter macroblock: a bit for each 8x8 of luma, then chroma.
+    /// `coded_block_pattern` of an inter macroblock: a bit for each 8x8 of luma (and of all three
+    /// planes in 4:4:4), then chroma.
     pub fn pattern(&self) -> u32 {
-        let luma = (0..4).filter(|quarter| self.luma_coded >> (quarter * 4) & 15 != 0);
+        let coded = self.coded();
+        let luma = (0..4).filter(|quarter| coded >> (quarter * 4) & 15 != 0);
         luma.map(|quarter| 1 << quarter).sum::<u32>() | self.chroma_pattern() << 4
     }
 
     /// Forgets everything: for the next macroblock.
     pub fn clear(&mut self) {
-        self.luma_dc = None;
-        self.luma_coded = 0;
+        for component in [&mut self.luma].into_iter().chain(&mut self.full) {
+            (component.dc, component.coded) = (None, 0);
+        }
         self.chroma_dc = [[0; 4]; 2];
         self.chroma.iter_mut().flatten().for_each(|block| block.mask = 0);
         (self.chroma_dc_coded, self.chroma_ac_coded) = (false, false);
     }
 
-    /// Writes `residual( )` (7.3.5.3); `counts` is filled in.
-    pub fn write(&self, bits: &mut Bits, neighbours: Neighbours<'_>, counts: &mut Counts) {
+    /// Which quarters of luma, and of what is coded like it, are sent.
+    #[inline(always)]
+    fn quarters(&self) -> u32 {
+        match &self.luma.dc {
+            Some(_) if self.has_luma_ac() => 15,
+            Some(_) => 0,
+            None => self.pattern() & 15,
+        }
+    }
+
+    /// Writes what of `residual( )` follows luma in 4:4:4, U and V (7.3.5.3); `counts` is filled in.
+    pub fn write_full(
+        &self,
+        bits: &mut Bits,
+        neighbours: Neighbours<'_, FullCounts>,
+        counts: &mut FullCounts,
+    ) {
+        let quarters = self.quarters();
+        for (component, base) in self.full.iter().zip([0, 16]) {
+            component.write(bits, quarters, neighbours, base, counts);
+        }
+    }
+
+    /// Writes `residual( )` (7.3.5.3), in 4:4:4 its first part; `counts` is filled in.
+    pub fn write(&self, bits: &mut Bits, neighbours: Neighbours<'_, Counts>, counts: &mut Counts) {
         *counts = [0; 24];
-        let mut luma = neighbours.around::<5>(0);
-        if let Some(dc) = &self.luma_dc {
-            write_block(bits, &dc.levels, dc.mask, 0, context(&luma, (0, 0)));
-        }
-        let (pattern, first) = match &self.luma_dc {
-            Some(_) => (if self.has_luma_ac() { 15 } else { 0 }, 1),
-            None => (self.pattern(), 0),
-        };
-        for (index, &(x, y)) in LUMA_ORDER.iter().enumerate() {
-            let mut count = 0;
-            if pattern >> (index / 4) & 1 != 0 {
-                let block = &self.luma[index];
-                let mask = if self.luma_coded >> index & 1 != 0 { block.mask } else { 0 };
-                count = write_block(bits, &block.levels, mask, first, context(&luma, (x, y)));
-            }
-            luma[y + 1][x + 1] = count;
-            counts[y * 4 + x] = count;
-        }
+        self.luma.write(bits, self.quarters(), neighbours, 0, counts);
         if self.chroma_pattern() > 0 {
             for dc in &self.chroma_dc {
                 write_chroma_dc(bits, dc);

@@ -1,5 +1,7 @@
 //! Pictures in whole macroblocks: the reconstruction that the next frame refers to.
 
+use transom_protocol::message::Chroma;
+
 use crate::picture::Picture;
 
 /// One colour plane.
@@ -68,45 +70,70 @@ impl Plane {
 pub struct Planes {
     /// Luma.
     pub y: Plane,
-    /// Chroma, U and V.
+    /// Chroma, U and V, of half luma's width and height or of the same.
     pub uv: [Plane; 2],
+    /// Which of the two it is.
+    pub chroma: Chroma,
 }
 
 impl Planes {
     /// Grey planes of so many macroblocks.
-    pub fn new(columns: usize, rows: usize) -> Self {
-        let chroma = Plane::new(columns * 8, rows * 8);
-        Self { y: Plane::new(columns * 16, rows * 16), uv: [chroma.clone(), chroma] }
+    pub fn new(columns: usize, rows: usize, chroma: Chroma) -> Self {
+        let y = Plane::new(columns * 16, rows * 16);
+        let plane = match chroma {
+            Chroma::Yuv420 => Plane::new(columns * 8, rows * 8),
+            Chroma::Yuv444 => y.clone(),
+        };
+        Self { y, uv: [plane.clone(), plane], chroma }
     }
 
     /// Copies one macroblock from another frame.
     pub fn copy_macroblock(&mut self, from: &Self, column: usize, row: usize) {
         self.y.put(column * 16, row * 16, &from.y.block::<16>(column * 16, row * 16));
         for (to, from) in self.uv.iter_mut().zip(&from.uv) {
-            to.put(column * 8, row * 8, &from.block::<8>(column * 8, row * 8));
+            match self.chroma {
+                Chroma::Yuv420 => {
+                    to.put(column * 8, row * 8, &from.block::<8>(column * 8, row * 8));
+                }
+                Chroma::Yuv444 => {
+                    to.put(column * 16, row * 16, &from.block::<16>(column * 16, row * 16));
+                }
+            }
         }
     }
 }
 
-/// One macroblock of the picture to encode.
+/// The samples of one macroblock: of the picture to encode, or of its prediction.
 #[derive(Debug, Clone, Default)]
-pub struct Source {
+pub struct Samples {
     /// Luma.
     pub y: [[u8; 16]; 16],
-    /// Chroma, U and V.
+    /// Chroma of 4:2:0, U and V.
     pub uv: [[[u8; 8]; 8]; 2],
+    /// Chroma of 4:4:4. Only one of the two is ever filled in.
+    pub full: [[[u8; 16]; 16]; 2],
 }
 
-impl Source {
+impl Samples {
     /// Reads a macroblock; beyond the picture's edges its last row and column go on.
     #[inline]
     pub fn read(&mut self, picture: &Picture, column: usize, row: usize) {
         let (width, height) = (picture.size().0 as usize, picture.size().1 as usize);
         let ([y, u, v], strides) = (picture.planes(), picture.strides());
         read(y, strides[0], (width, height), (column * 16, row * 16), &mut self.y);
-        for (plane, block) in [u, v].into_iter().zip(&mut self.uv) {
-            let size = (width / 2, height / 2);
-            read(plane, strides[1], size, (column * 8, row * 8), block);
+        match picture.chroma() {
+            Chroma::Yuv420 => {
+                for (plane, block) in [u, v].into_iter().zip(&mut self.uv) {
+                    let size = (width / 2, height / 2);
+                    read(plane, strides[1], size, (column * 8, row * 8), block);
+                }
+            }
+            Chroma::Yuv444 => {
+                for (plane, block) in [u, v].into_iter().zip(&mut self.full) {
+                    let at = (column * 16, row * 16);
+                    read(plane, strides[1], (width, height), at, block);
+                }
+            }
         }
     }
 }

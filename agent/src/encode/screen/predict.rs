@@ -1,6 +1,8 @@
 //! Prediction: motion from the frame before, or from the macroblocks around (ITU-T H.264, 8.3, 8.4).
 
-use super::planes::{Plane, Planes, Source};
+use transom_protocol::message::Chroma;
+
+use super::planes::{Plane, Planes, Samples};
 use crate::sys::simd;
 
 /// A motion vector in whole luma samples.
@@ -10,15 +12,6 @@ pub struct Vector {
     pub x: i16,
     /// Down.
     pub y: i16,
-}
-
-/// The prediction of one macroblock.
-#[derive(Debug, Clone, Default)]
-pub struct Prediction {
-    /// Luma.
-    pub y: [[u8; 16]; 16],
-    /// Chroma, U and V.
-    pub uv: [[[u8; 8]; 8]; 2],
 }
 
 /// Sum of absolute differences. Written so that compilers turn it into the instruction for it.
@@ -117,11 +110,18 @@ fn length(difference: i16) -> u32 {
     2 * (32 - magnitude.leading_zeros()) + 1
 }
 
-/// Takes a macroblock from the frame before. Odd vectors put chroma between samples (8.4.2.2.2).
-pub fn inter(reference: &Planes, (x, y): (usize, usize), vector: Vector, out: &mut Prediction) {
+/// Takes a macroblock from the frame before. Odd vectors put chroma of 4:2:0 between samples
+/// (8.4.2.2.2); that of 4:4:4 goes where luma goes.
+pub fn inter(reference: &Planes, (x, y): (usize, usize), vector: Vector, out: &mut Samples) {
     let shifted = |at: usize, by: i16| (at as i32 + i32::from(by)) as usize;
     let (left, top) = (shifted(x, vector.x), shifted(y, vector.y));
     out.y = reference.y.block(left, top);
+    if reference.chroma == Chroma::Yuv444 {
+        for (plane, block) in reference.uv.iter().zip(&mut out.full) {
+            *block = plane.block(left, top);
+        }
+        return;
+    }
     let at = (left / 2, top / 2);
     let between = (vector.x & 1 != 0, vector.y & 1 != 0);
     for (plane, block) in reference.uv.iter().zip(&mut out.uv) {
@@ -188,7 +188,7 @@ pub enum IntraMode {
     Dc = 2,
 }
 
-/// What is reconstructed above a macroblock and to its left, and the mean of it.
+/// What is reconstructed in one plane above a macroblock and to its left, and the mean of it.
 #[derive(Debug)]
 pub struct Edges {
     above: Option<[u8; 16]>,
@@ -199,9 +199,9 @@ pub struct Edges {
 impl Edges {
     /// The edges of the macroblock at (x, y) in samples.
     #[inline]
-    pub fn of(frame: &Planes, (x, y): (usize, usize)) -> Self {
-        let above = (y > 0).then(|| *frame.y.row::<16>(x, y - 1));
-        let left = (x > 0).then(|| frame.y.column::<16>(x - 1, y));
+    pub fn of(plane: &Plane, (x, y): (usize, usize)) -> Self {
+        let above = (y > 0).then(|| *plane.row::<16>(x, y - 1));
+        let left = (x > 0).then(|| plane.column::<16>(x - 1, y));
         let sum = |edge: &[u8; 16]| edge.iter().map(|&s| u32::from(s)).sum::<u32>();
         let dc = match (&above, &left) {
             (Some(a), Some(l)) => (sum(a) + sum(l) + 16) >> 5,
@@ -213,9 +213,9 @@ impl Edges {
 
     /// The best Intra_16x16 prediction and its sum of absolute differences.
     #[inline]
-    pub fn best(&self, source: &Source) -> (IntraMode, u32) {
+    pub fn best(&self, source: &[[u8; 16]; 16]) -> (IntraMode, u32) {
         // A block whose rows are all alike is one row, again and again.
-        let mut best = (IntraMode::Dc, simd::sad(&source.y, &[self.dc; 16], 0, u32::MAX));
+        let mut best = (IntraMode::Dc, simd::sad(source, &[self.dc; 16], 0, u32::MAX));
         let mut offer = |mode, cost| {
             if cost < best.1 {
                 best = (mode, cost);
@@ -224,14 +224,38 @@ impl Edges {
         };
         let mut limit = u32::MAX;
         if let Some(above) = &self.above {
-            limit = offer(IntraMode::Vertical, simd::sad(&source.y, above, 0, u32::MAX));
+            limit = offer(IntraMode::Vertical, simd::sad(source, above, 0, u32::MAX));
         }
         if self.left.is_some() {
             let block = self.block(IntraMode::Horizontal);
-            let cost = simd::sad(&source.y, block.as_flattened(), 16, limit);
+            let cost = simd::sad(source, block.as_flattened(), 16, limit);
             offer(IntraMode::Horizontal, cost);
         }
         best
+    }
+
+    /// The best prediction for all three planes of 4:4:4, which share their mode (8.3.4.5): what is
+    /// flat in luma may have an edge in colour. The sum of absolute differences is luma's alone, as
+    /// that of motion is.
+    #[inline]
+    pub fn best_of_all(&self, chroma: &[Self; 2], source: &Samples) -> (IntraMode, u32) {
+        let mut best = (IntraMode::Dc, u32::MAX, u32::MAX);
+        for mode in [IntraMode::Dc, IntraMode::Vertical, IntraMode::Horizontal] {
+            if mode == IntraMode::Vertical && self.above.is_none()
+                || mode == IntraMode::Horizontal && self.left.is_none()
+            {
+                continue;
+            }
+            let cost = |edges: &Self, source: &[[u8; 16]; 16]| {
+                simd::sad(source, edges.block(mode).as_flattened(), 16, u32::MAX)
+            };
+            let luma = cost(self, &source.y);
+            let colour: u32 = chroma.iter().zip(&source.full).map(|(e, s)| cost(e, s)).sum();
+            if luma + colour < best.1 {
+                best = (mode, luma + colour, luma);
+            }
+        }
+        (best.0, best.2)
     }
 
     /// The prediction of a mode that these edges allow.
@@ -245,11 +269,11 @@ impl Edges {
     }
 }
 
-/// The best intra prediction of both chroma planes: its mode (table 7-16) and the blocks.
+/// The best intra prediction of both chroma planes of 4:2:0: its mode (table 7-16) and the blocks.
 pub fn intra_chroma(
     frame: &Planes,
     (x, y): (usize, usize),
-    source: &Source,
+    source: &Samples,
 ) -> (u32, [[[u8; 8]; 8]; 2]) {
     let cost = |blocks: &[[[u8; 8]; 8]; 2]| {
         let samples = blocks.as_flattened().as_flattened().as_chunks::<16>().0;

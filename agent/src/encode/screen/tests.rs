@@ -10,6 +10,8 @@ use crate::capture::Frame;
 use crate::mirror::{Mirror, PixelFormat};
 use crate::picture::Picture;
 
+mod colour;
+
 struct Rig {
     mirror: Mirror,
     picture: Picture,

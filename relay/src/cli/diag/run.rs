@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::sync::mpsc;
 use transom_protocol::{
+    Chroma,
     diagnostics::{LogSource, Request, Setting, Verdict},
     message::Text,
 };
@@ -135,6 +136,13 @@ impl Say<'_> {
                     }
                     SetArgs::Encoder { value } => {
                         (Setting::Encoder(Text::new(value)), format!("the encoder is {value}"))
+                    }
+                    SetArgs::Chroma { value } => {
+                        let most = match value {
+                            Chroma::Yuv420 => "4:2:0",
+                            Chroma::Yuv444 => "4:4:4",
+                        };
+                        (Setting::Chroma(*value), format!("colour is {most} at most"))
                     }
                 };
                 settings::command(client, Request::Set(setting)).await?;

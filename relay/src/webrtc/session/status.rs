@@ -10,6 +10,7 @@ use super::{End, Session};
 use crate::{
     access::Role,
     feed::News,
+    h264::HIGH_444,
     webrtc::{news_json, packets::Cut, peer::Channel, wall_ms},
 };
 
@@ -48,7 +49,9 @@ impl Session {
     }
 
     pub(super) async fn news(&mut self, news: &News) -> Result<(), End> {
+        // 4:4:4 comes only to those who take it, and what is not handed out does not matter.
         if let Some([idc, flags, _]) = news.sets.as_ref().and_then(|sets| sets.profile_level_id())
+            && idc != HIGH_444
             && [idc, flags] != self.viewing.profile
         {
             return Err(End::Profile);

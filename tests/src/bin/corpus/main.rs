@@ -24,8 +24,16 @@ enum Play {
 /// A scene: its name, its seconds, and what is to be seen.
 type Scene = (&'static str, u32, Play);
 
-const SCENES: [Scene; 4] = [
+const SCENES: [Scene; 5] = [
     ("idle", 12, Play::Terminal("head -n 30 $TEXT; printf '$ '; sleep 1000")),
+    (
+        "glyph",
+        12,
+        Play::Terminal(
+            "head -n 20 $TEXT; while :; do for key in a b c d e f; do printf '%s\\b' $key; sleep 0.1; \
+             done; done",
+        ),
+    ),
     (
         "typing",
         12,

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `mode WxH FORMAT [EXTRA]` | sets the mode; rows are EXTRA pixels longer than shown |
 //! | `still SEED` | flips to the picture of that seed |
+//! | `text SEED` | flips to small text in loud colours |
 //! | `animate screen\|box` | flips every vblank, until the next order |
 //! | `type N` | flips to the same picture with an N×N box in it |
 //! | `scribble N` | draws an N×N box in the front buffer, without a flip |
@@ -34,7 +35,7 @@ use drm::control::dumbbuffer::DumbBuffer;
 use drm::control::{Device as _, Event, Mode, PageFlipFlags, connector, crtc};
 use nix::time::{ClockId, clock_gettime};
 use transom_tests::Picture;
-use transom_tests::card::{Format, number_blocks, pattern};
+use transom_tests::card::{Format, number_blocks, pattern, text};
 
 use crate::canvas::{Canvas, Card};
 
@@ -141,6 +142,12 @@ impl Screen {
             ["still", seed] => {
                 let (w, h) = self.back()?.size;
                 let picture = pattern(seed.parse()?, w, h);
+                self.back()?.draw(&picture);
+                self.flip()?;
+            }
+            ["text", seed] => {
+                let (w, h) = self.back()?.size;
+                let picture = text(seed.parse()?, w, h);
                 self.back()?.draw(&picture);
                 self.flip()?;
             }
