@@ -319,7 +319,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
 pub fn still_seeds() -> Vec<Vec<u8>> {
     let mut streams = seeds();
     let mut stream = Vec::new();
-    play(&streams[0].clone(), |unit, _, _| {
+    play(&streams[0].clone(), Colours::Halved, |unit, _, _| {
         stream.extend_from_slice(&unit.bytes[..unit.bytes.len().min(200)]);
         stream.push(0xff);
     });

@@ -3,7 +3,14 @@
 //! In: a [`GuestAddr`] and a port. Out: a connected [`GuestStream`], or an error that tells the
 //! ways to fail apart and says what to do about each. Every connect has a deadline.
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    path::PathBuf,
+    str::FromStr,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -300,10 +307,44 @@ pub async fn connect(guest: &GuestAddr, port: u32) -> Result<GuestStream, Connec
 async fn see_through(
     attempt: impl Future<Output = Result<GuestStream, Cause>> + Send + 'static,
 ) -> Result<GuestStream, Cause> {
-    match tokio::spawn(timeout(HANDSHAKE_TIMEOUT, attempt)).await {
+    let under_way = UnderWay::begin();
+    let attempt = async move {
+        let _under_way = under_way;
+        timeout(HANDSHAKE_TIMEOUT, attempt).await
+    };
+    match tokio::spawn(attempt).await {
         Ok(Ok(result)) => result,
         Ok(Err(_elapsed)) => Err(Cause::Timeout),
         Err(panicked) => Err(Cause::Io(io::Error::other(panicked))),
+    }
+}
+
+/// Handshakes that wait for their answer.
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+
+struct UnderWay;
+
+impl UnderWay {
+    fn begin() -> Self {
+        UNDER_WAY.fetch_add(1, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Waits, before a program ends, for the answers to handshakes that it began and needs no more: at
+/// most for a second, and not at all if there are none.
+pub async fn settle() {
+    for _ in 0..100 {
+        if UNDER_WAY.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

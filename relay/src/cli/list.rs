@@ -5,7 +5,11 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::{Args, builder::FalseyValueParser};
 use transom_protocol::PORT;
-use transom_relay::{diag::tell, guest::GuestAddr, list};
+use transom_relay::{
+    diag::tell,
+    guest::{self, GuestAddr},
+    list,
+};
 
 /// Behind `transom list --help`.
 pub const HELP: &str = "\
@@ -66,6 +70,7 @@ pub fn run(args: ListArgs) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the runtime")?;
     let entries = runtime.block_on(list::ask(found, args.port));
+    runtime.block_on(guest::settle());
     let text = if args.json {
         entries.iter().map(|entry| tell::event("guest", &entry.guest, entry.json())).collect()
     } else {

@@ -215,6 +215,7 @@ pub fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
                 ended = relays.join_next() => match ended {
                     None => {
                         rtsp.finish().await;
+                        guest::settle().await;
                         return result;
                     }
                     Some(Ok(Ok(Ending::Asked))) => {}

@@ -20,6 +20,8 @@ const LATE: Duration = Duration::from_secs(3);
 /// dropped when the answer beside it has ended.
 pub async fn watch(client: &Client, mut tell: impl FnMut(&str)) -> std::convert::Infallible {
     let mut silent_since: Option<Instant> = None;
+    // An answer that is over by then needs nobody to watch.
+    tokio::time::sleep(INTERVAL).await;
     loop {
         let began = Instant::now();
         let broke = match client.ask(Request::Echo).await {

@@ -39,7 +39,7 @@ pub enum Takes {
     Halved,
     /// It said that it takes 4:4:4, too.
     Full,
-    /// It has no way to say: RTSP and plain RTP.
+    /// It has no way to say: RTSP, plain RTP and MPEG-TS.
     Untold,
 }
 

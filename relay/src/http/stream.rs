@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     access::{Grant, store::Store},
-    feed::{Picture, Seat, ViewerId},
+    feed::{Picture, Seat, ViewerId, colour::Takes},
     ts::{Muxer, still::Still},
     webrtc::refresh::Refresh,
 };
@@ -93,7 +93,8 @@ pub async fn stream(
     let permit = Arc::clone(&app.streams)
         .try_acquire_owned()
         .map_err(|_| busy(format!("the relay has {MAX_STREAMS} players already")))?;
-    let mut seat = stage.feed.watch(ViewerId::next()).map_err(|full| busy(full.to_string()))?;
+    let mut seat =
+        stage.feed.watch(ViewerId::next(), Takes::Untold).map_err(|full| busy(full.to_string()))?;
     let first = match timeout(FIRST, seat.next()).await {
         Ok(Some(first)) => first,
         Ok(None) => return Err(busy("the relay ends".into())),

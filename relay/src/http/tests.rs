@@ -19,7 +19,7 @@ use hyper::body::Body as _;
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsConnector, rustls};
-use transom_protocol::{FrameNumber, GuestTime, message::FrameTimes};
+use transom_protocol::{Chroma, FrameNumber, GuestTime, message::FrameTimes};
 
 /// A relay with two guests that show nothing, and its folder.
 struct Relay {
@@ -129,7 +129,8 @@ fn picture() -> Arc<Picture> {
     let times = FrameTimes { seen: time, converted: time, encoded: time, sent: time };
     let data = vec![0, 0, 0, 1, 0x65, 1, 2, 3];
     let unit = AccessUnit { number: FrameNumber(0), idr: true, times, damage: 0, data };
-    Arc::new(Picture { unit, taken: 0, received: Instant::now() })
+    let received = Instant::now();
+    Arc::new(Picture { unit, taken: 0, received, chroma: Chroma::Yuv420 })
 }
 
 /// The next piece of an answer that goes on.

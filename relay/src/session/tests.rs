@@ -232,7 +232,7 @@ fn what_newer_agents_say_is_skipped_and_garbage_is_named() {
 fn colour_is_asked_for_when_it_changes_and_only_then() {
     let mut world = World::new();
     let soon = Duration::from_millis(100);
-    let mut asked = |world: &mut World, chroma| {
+    let asked = |world: &mut World, chroma| {
         world.session.set_chroma(chroma);
         world.live(soon, Some(Duration::ZERO))
     };

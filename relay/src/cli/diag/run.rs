@@ -16,9 +16,12 @@ use transom_protocol::{
     diagnostics::{LogSource, Request, Setting, Verdict},
     message::Text,
 };
-use transom_relay::diag::{
-    Client, DiagError, bundle, copy, doctor, heartbeat, info, logs, screenshot, settings, shell,
-    stats, tell, top,
+use transom_relay::{
+    diag::{
+        Client, DiagError, bundle, copy, doctor, heartbeat, info, logs, screenshot, settings,
+        shell, stats, tell, top,
+    },
+    guest,
 };
 
 use super::{DiagArgs, LogsArgs, ScreenshotArgs, SetArgs, ShellArgs, StatsArgs, Verb};
@@ -60,6 +63,7 @@ pub fn run(args: DiagArgs) -> anyhow::Result<ExitCode> {
             () = shutdown => Ok(if endless { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) }),
         }
     });
+    runtime.block_on(guest::settle());
     // A thread that waits for a key must not keep us.
     runtime.shutdown_background();
     match result {

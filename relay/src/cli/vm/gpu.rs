@@ -12,7 +12,7 @@ use serde_json::json;
 use transom_protocol::PORT;
 use transom_relay::{
     diag::{Client, tell},
-    guest::GuestAddr,
+    guest::{self, GuestAddr},
     vm::gpu::{self, Sources},
 };
 
@@ -100,6 +100,7 @@ pub fn run(args: GpuArgs) -> anyhow::Result<ExitCode> {
         }
     });
     bar.finish_and_clear();
+    runtime.block_on(guest::settle());
     let Some((bundle, done)) = result? else { return Ok(ExitCode::from(130)) };
     let drivers = &bundle.manifest.drivers;
     if args.json {
