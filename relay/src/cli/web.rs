@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::{Args, builder::FalseyValueParser};
 use tokio::net::TcpListener;
 use transom_relay::{
-    access::store::Serving,
+    access::store::{Serving, Store},
     feed::Feed,
     http::{
         self, App, Settings, is_loopback,
