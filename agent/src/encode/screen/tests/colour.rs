@@ -138,7 +138,9 @@ fn colours_alone_survive() {
     // Red and green of the same luma, one pixel wide: 4:2:0 makes mud of it.
     let (red, green) = ([0u8, 60, 200, 0], [0u8, 119, 0, 0]);
     let stripes = |width: u32, height: u32| -> Vec<u8> {
-        (0..width * height).flat_map(|at| if at % width % 2 == 0 { red } else { green }).collect()
+        (0..width * height)
+            .flat_map(|at| if (at % width).is_multiple_of(2) { red } else { green })
+            .collect()
     };
     let error = |chroma| -> u64 {
         let mut film = Film::new((64, 64), 50_000_000, chroma);
