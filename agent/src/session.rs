@@ -305,7 +305,7 @@ mod tests {
             Admission { answer: GuestHello::Welcome { capabilities, .. }, .. } => capabilities,
             other => panic!("refused: {other:?}"),
         };
-        let first = Capabilities::H264.with(Capabilities::DIAGNOSTICS);
+        let first = Capabilities::H264.with(Capabilities::DIAGNOSTICS).with(Capabilities::YUV444);
         assert_eq!(told(&mut sessions), first);
         sessions.offer(Capabilities::INPUT);
         assert_eq!(told(&mut sessions), first.with(Capabilities::INPUT));

@@ -266,7 +266,7 @@ $("stats").onclick = toggleFigures;
 $("help").onclick = () => $("keys").showModal();
 $("lock").onclick = lock;
 $("act").onclick = () => location.reload();
-$("colour").parentElement.hidden = !takesFullColour();
+$("colour").closest("p").hidden = !takesFullColour();
 $("colour").checked = fullColour;
 $("colour").onchange = ({ target }) => {
   fullColour = target.checked;
