@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use transom_protocol::{
     Capabilities, FrameNumber, GuestTime, HostTime, MAX_BULK, MAX_MESSAGE, Role, SessionId,
     StreamId,
+    diagnostics::MAX_DATA,
     input::{Event, Events, GuestInput, HostInput},
     message::{
         Codec, DisplayState, Farewell, FrameTimes, GuestControl, GuestHello, GuestMedia,
@@ -275,7 +276,8 @@ fn frames(data: &[u8], limits: Limits) -> Vec<Frame> {
         }
         let space = decoder.space();
         assert!(!space.is_empty(), "a decoder that wants bytes has room for them");
-        assert!(space.len() <= 2 * data.len() + (128 << 10), "memory follows what has arrived");
+        let first = MAX_DATA as usize;
+        assert!(space.len() <= 2 * data.len() + 2 * first, "memory follows what has arrived");
         let count = (usize::from(*piece) * 8 + 1).min(space.len()).min(rest.len());
         space[..count].copy_from_slice(&rest[..count]);
         decoder.advance(count);
