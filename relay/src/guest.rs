@@ -338,9 +338,9 @@ impl Drop for UnderWay {
 }
 
 /// Waits, before a program ends, for the answers to handshakes that it began and needs no more: at
-/// most for a second, and not at all if there are none.
+/// most for half a second, and not at all if there are none.
 pub async fn settle() {
-    for _ in 0..100 {
+    for _ in 0..50 {
         if UNDER_WAY.load(Ordering::SeqCst) == 0 {
             return;
         }

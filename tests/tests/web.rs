@@ -356,6 +356,7 @@ relay() {
     relay=$!
     until [ -e "$TRANSOM_STATE/relay" ]; do kill -0 $relay; sleep 0.05; done
 }
+end() { kill $relay; wait $relay || true; }
 ask() { curl -s --max-time 20 -o /dev/null -w '%{http_code} %{redirect_url}
 ' "$@"; }
 mkdir -p "$TRANSOM_STATE"
@@ -375,14 +376,14 @@ ask --cacert "$pem" -H "Authorization: Bearer $token" "https://$base/api/guests"
 stream=$("$TRANSOM" link doom --ts)
 ask --cacert "$pem" "$stream"
 ! grep -F "$token" "$TRANSOM_STATE/log"
-kill $relay
+end
 relay
 sed -n 's/.*SHA-256 //p' "$TRANSOM_STATE/log"
-kill $relay
+end
 relay --insecure-http
 ask "http://$base/api/guests"
 chmod 644 "$pem"
-kill $relay
+end
 if "$TRANSOM" relay "doom=$GUEST" --http "$base" 2>&1; then exit 1; fi
 "#;
 
