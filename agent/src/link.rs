@@ -77,11 +77,7 @@ pub fn serve(
         connections: Connections::default(),
         diag: Arc::new(diag),
     });
-    // An encoder that has a processor to itself would keep an event or a request waiting for the rest
-    // of its slice.
-    if let Err(error) = sched::be_prompt() {
-        log::debug!("connections run like everything else: {error}");
-    }
+    be_prompt();
     let mut complaints = Complaints::default();
     let mut number = 0;
     loop {
@@ -100,6 +96,7 @@ pub fn serve(
         let shared = Arc::clone(&shared);
         let name = format!("connection {number}");
         let spawned = thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
+            be_prompt();
             if let Err(error) = converse(&shared, id, stream) {
                 log::debug!("connection {number}: {error}");
             }
@@ -107,6 +104,14 @@ pub fn serve(
         if let Err(error) = spawned {
             complaints.warn(&format!("connection {number} is refused, no thread: {error}"));
         }
+    }
+}
+
+/// An encoder that has a processor to itself would keep an event or a request waiting for the rest of
+/// its slice.
+fn be_prompt() {
+    if let Err(error) = sched::be_prompt() {
+        log::debug!("a connection runs like everything else: {error}");
     }
 }
 

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Constrained Baseline for pictures in 4:2:0 and High 4:4:4 Predictive for those in 4:4:4, which may
-//! take turns: the first of the other kind becomes an IDR. One slice, one reference, CAVLC, motion in whole samples, no deblocking
+//! take turns: the first of the other kind becomes an IDR.
+//! One slice, one reference, CAVLC, motion in whole samples, no deblocking
 //! (it would change undamaged neighbours). What this refuses to do: periodic IDRs, reordering,
 //! looking at macroblocks that are not damaged. Damage has to be true: what it leaves out stays
 //! as it was on the viewer's screen until it is damaged again or an IDR comes.

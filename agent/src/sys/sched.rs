@@ -10,6 +10,9 @@ use nix::libc::{PRIO_PROCESS, SCHED_BATCH, SCHED_OTHER, SYS_sched_setattr, getpr
 /// What `LimitNICE=` of the agent's unit allows.
 const PROMPT_NICE: i32 = -10;
 
+/// `SCHED_FLAG_RESET_ON_FORK`: for this thread alone.
+const RESET_ON_FORK: u64 = 1;
+
 /// The shortest that the kernel grants.
 const SHORTEST_SLICE: Duration = Duration::from_micros(100);
 
@@ -26,7 +29,8 @@ struct SchedAttr {
     period: u64,
 }
 
-/// Soon: this thread, and those that it starts, have answers to give and are done with each at once.
+/// Soon: this thread has answers to give and is done with each at once. What it starts, such as a test of
+/// an encoder or a shell, runs like everything else.
 /// The kernel (6.12 and newer, kernel/sched/syscalls.c) takes `sched_runtime` as the slice that is asked
 /// for; who asks for less than others at a time waits less for it. Older ones take it and do nothing.
 /// Where this process may (`LimitNICE=`), such a thread comes before others, too: what it does is little.
@@ -55,7 +59,7 @@ fn set(policy: i32, runtime: Duration, nice: i32) -> io::Result<()> {
     let attr = SchedAttr {
         size: size_of::<SchedAttr>() as u32,
         policy: policy as u32,
-        flags: 0,
+        flags: RESET_ON_FORK,
         nice,
         priority: 0,
         runtime: runtime.as_nanos() as u64,
