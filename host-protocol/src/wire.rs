@@ -221,6 +221,14 @@ impl Decoder {
         }
     }
 
+    /// Whether a frame has begun whose end has not come yet; then more can be read into
+    /// [`Decoder::space`] before the next [`Decoder::poll_frame`].
+    pub fn is_within_bulk(&mut self) -> bool {
+        // A length over the limit is told by the next poll.
+        let begun = self.body.is_some() || self.begin_body().unwrap_or(false);
+        begun && self.body.as_ref().is_some_and(|body| body.filled < body.length)
+    }
+
     /// Takes back the memory of a bulk that is done with, for the next.
     pub fn recycle(&mut self, bulk: Vec<u8>) {
         self.spare = bulk;
@@ -312,6 +320,29 @@ mod tests {
             decoder.advance(n);
             rest = &rest[n..];
         }
+    }
+
+    #[test]
+    fn a_bulk_can_be_read_to_its_end_without_a_poll() {
+        let mut bytes = Vec::new();
+        encode(&HostControl::RequestIdr { stream: StreamId(1) }, 10_000, &mut bytes);
+        bytes.resize(bytes.len() + 10_000, 7);
+        let (mut decoder, mut rest) = (Decoder::new(Limits::MEDIA), &bytes[..]);
+        assert!(!decoder.is_within_bulk());
+        loop {
+            let space = decoder.space();
+            let n = space.len().min(rest.len()).min(3000);
+            space[..n].copy_from_slice(&rest[..n]);
+            decoder.advance(n);
+            rest = &rest[n..];
+            if !decoder.is_within_bulk() {
+                break;
+            }
+        }
+        assert!(rest.is_empty());
+        let frame = decoder.poll_frame().expect("within limits").expect("it is whole");
+        assert_eq!(frame.bulk, [7; 10_000]);
+        assert!(!decoder.is_within_bulk() && decoder.is_between_frames());
     }
 
     proptest! {

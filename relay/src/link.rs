@@ -93,6 +93,14 @@ impl Link {
                 }
                 Ok(count) => {
                     self.decoder.advance(count);
+                    // The rest of a frame mostly lies there already, and is no turn of its own worth.
+                    while self.decoder.is_within_bulk() {
+                        match reader.try_read(self.decoder.space()) {
+                            // What went wrong shows in the next turn.
+                            Ok(0) | Err(_) => break,
+                            Ok(count) => self.decoder.advance(count),
+                        }
+                    }
                     return Ok(());
                 }
                 Err(e) => e,
