@@ -53,7 +53,7 @@ pub fn offer(data: &[u8]) {
     if let Ok((mut peer, answer)) = Peer::accept(&text, 0x42_c0_28, local, certificate, now) {
         assert!(answer.contains("a=ice-lite"));
         let _ = peer.handle_datagram(now, local, data);
-        let _ = peer.poll(&mut Vec::new(), &mut Vec::new());
+        let _ = peer.poll(now, &mut Vec::new(), &mut Vec::new());
     }
 }
 

@@ -315,7 +315,7 @@ impl Session {
     /// Sends what is to be sent, and acts on what was told.
     async fn drain(&mut self, now: Instant) -> Result<(), End> {
         loop {
-            self.deadline = self.peer.poll(&mut self.outgoing, &mut self.told)?;
+            self.deadline = self.peer.poll(now, &mut self.outgoing, &mut self.told)?;
             self.socket.send(&mut self.outgoing).await;
             if self.told.is_empty() {
                 break;
@@ -390,10 +390,10 @@ impl Session {
         self.write(&json!({ "type": "bye", "why": end.to_string() }));
         let now = Instant::now();
         if self.peer.handle_timeout(now).is_ok() {
-            let _ = self.peer.poll(&mut self.outgoing, &mut self.told);
+            let _ = self.peer.poll(now, &mut self.outgoing, &mut self.told);
         }
         self.peer.close();
-        while let Ok(at) = self.peer.poll(&mut self.outgoing, &mut self.told) {
+        while let Ok(at) = self.peer.poll(now, &mut self.outgoing, &mut self.told) {
             if at > now {
                 break;
             }

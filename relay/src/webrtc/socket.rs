@@ -241,17 +241,18 @@ impl Socket {
     }
 
     async fn transmit(&self, transmit: &Transmit<'_>) -> bool {
-        let sent = self.socket.async_io(Interest::WRITABLE, || match &self.state {
+        let send = || match &self.state {
             Some(state) => state.try_send((&self.socket).into(), transmit),
             None => self.socket.try_send_to(transmit.contents, transmit.destination).map(drop),
-        });
-        match timeout(PATIENCE, sent).await {
-            Ok(Ok(())) => true,
-            Ok(Err(e)) => {
-                log::trace!("to {}: {e}", transmit.destination);
-                false
+        };
+        let sent = match self.socket.try_io(Interest::WRITABLE, send) {
+            // Only now is a timer worth its while.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                let sent = timeout(PATIENCE, self.socket.async_io(Interest::WRITABLE, send)).await;
+                sent.unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
             }
-            Err(_) => false,
-        }
+            sent => sent,
+        };
+        sent.inspect_err(|e| log::trace!("to {}: {e}", transmit.destination)).is_ok()
     }
 }
