@@ -25,6 +25,7 @@ use str0m::config::DtlsCert;
 use tokio::sync::Notify;
 use transom_protocol::Chroma;
 
+pub mod capacity;
 pub mod input;
 pub mod packets;
 pub mod peer;

@@ -44,6 +44,9 @@ const MAX_PLAYOUT_DELAY: u64 = 10;
 /// and packets of different lengths do not leave in one system call.
 const DELAY_INTERVAL: u32 = 64;
 
+/// Between looks at loss and round trips.
+const WAY_INTERVAL: Duration = Duration::from_millis(200);
+
 /// What is kept for retransmission. Who misses a packet for longer has asked for an IDR by then; and
 /// each packet costs each viewer's session half a kilobyte beside the payload that all share.
 const RTX_PACKETS: usize = 2048;
@@ -99,8 +102,11 @@ pub enum Told {
     Connected,
     /// The viewer wants an IDR.
     WantsIdr,
-    /// What its network carries, in bits per second.
+    /// What its network carries by the estimator, in bits per second.
     Carries(u64),
+    /// The share of packets that its network lost within the last second, and how long the newest
+    /// one took there and back.
+    Way(f32, Duration),
     /// A data channel of ours is open.
     Opened(Channel),
     /// A message on one; whether it is binary.
@@ -118,6 +124,8 @@ pub struct Peer {
     pt: Pt,
     /// The payload type of 4:4:4, if the viewer takes that, too.
     full_pt: Option<Pt>,
+    /// The payload types of what is sent again.
+    resent: [Option<Pt>; 2],
     sequence: u64,
     /// Pictures written so far.
     pictures: u32,
@@ -171,6 +179,7 @@ impl Peer {
             .clear_codecs()
             .set_rtp_mode(true)
             .enable_bwe(Some(FIRST_ESTIMATE))
+            .set_stats_interval(Some(WAY_INTERVAL))
             .set_dtls_cert(certificate.clone())
             .set_extension_map(extensions());
         let full = FULL | (profile_level_id & 0xff);
@@ -196,9 +205,10 @@ impl Peer {
             let mut all = rtc.codec_config().iter().filter(|params| pts.contains(&params.pt()));
             all.find(|params| is_full(params.spec().format.profile_level_id) == full)
         };
-        let pt = agreed(false).map(|params| params.pt());
-        let pt = pt.ok_or(OfferError::NoCodec(profile_level_id))?;
-        let full_pt = agreed(true).map(|params| params.pt());
+        let params = agreed(false).ok_or(OfferError::NoCodec(profile_level_id))?;
+        let full = agreed(true);
+        let (pt, full_pt) = (params.pt(), full.map(|params| params.pt()));
+        let resent = [params.resend(), full.and_then(|params| params.resend())];
         let mut direct = rtc.direct_api();
         let stream = direct.stream_tx_by_mid(mid, None).ok_or(OfferError::NoVideo)?;
         // Pictures are paced by the session, which knows them whole.
@@ -213,6 +223,7 @@ impl Peer {
             mid,
             pt,
             full_pt,
+            resent,
             sequence: sequence.into(),
             pictures: 0,
             status: None,
@@ -298,6 +309,15 @@ impl Peer {
         }
     }
 
+    /// Whether a datagram of ours sends packets again, or fills the way like that.
+    pub fn is_resent(&self, datagram: &[u8]) -> bool {
+        let pt = match datagram {
+            [128..=191, pt, ..] => pt & 0x7f,
+            _ => return false,
+        };
+        self.resent.iter().flatten().any(|resent| **resent == pt)
+    }
+
     /// Queues a message; `false` if the channel is not open or full.
     pub fn write_message(&mut self, channel: Channel, binary: bool, message: &[u8]) -> bool {
         let id = match channel {
@@ -370,7 +390,7 @@ impl Peer {
                 self.exact_until = at + TRIAL;
                 at
             }
-            Reason::Nack | Reason::Pacer(Handle) | Reason::BweDelayControl
+            Reason::Nack | Reason::Pacer(Handle) | Reason::BweDelayControl | Reason::Stats
                 if at > self.exact_until =>
             {
                 at + LENIENCE
@@ -388,6 +408,9 @@ impl Peer {
             }
             Event::EgressBitrateEstimate(BweKind::Remb { estimate, .. }) => {
                 Told::Carries(estimate.as_u64())
+            }
+            Event::PeerStats(stats) => {
+                Told::Way(stats.egress_loss_fraction.unwrap_or(0.0), stats.rtt?)
             }
             Event::ChannelOpen(id, label) => match label.as_str() {
                 "status" => {

@@ -14,6 +14,7 @@
 //! with the page.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,6 +27,7 @@ use tokio::{
 
 use super::{
     HalfOpen,
+    capacity::Capacity,
     input::Input,
     packets::{Cut, Cutter},
     peer::{Channel, Peer, Told},
@@ -59,6 +61,18 @@ const CHECK: Duration = Duration::from_secs(2);
 
 /// How far ahead of the network a session may write: the IDR of a full screen.
 const AHEAD: Duration = Duration::from_millis(300);
+
+/// On a lossy way, what is sent again goes a second time so long after the first, the same bytes,
+/// which a viewer's protection against replay sorts out: behind the burst that may have lost it, and
+/// early enough for a picture to be in time.
+const ECHO: Duration = Duration::from_millis(6);
+
+/// Pictures of so many packets go twice, too: that costs next to nothing, and for the last packets of
+/// a picture there is nothing behind them by which a viewer would notice their loss.
+const TINY: usize = 2;
+
+/// Echoes that wait for one session.
+const MAX_ECHOES: usize = 256;
 
 /// Datagrams taken in one go, so that pictures get their turn.
 const MAX_DATAGRAMS: usize = 32;
@@ -101,9 +115,13 @@ struct Session {
     input: Input,
     outgoing: Vec<Outgoing>,
     told: Vec<Told>,
+    /// A picture is under way that goes twice.
+    tiny: bool,
+    /// What goes a second time, and when.
+    echoes: VecDeque<(Instant, Outgoing)>,
     /// When the network has carried what was written, by its estimate.
     carried: Instant,
-    estimate: u64,
+    capacity: Capacity,
     demanded: u64,
     /// Per-picture times are wanted.
     times: bool,
@@ -164,8 +182,10 @@ pub async fn run(
         input: Input::new(viewer, now),
         outgoing: Vec::new(),
         told: Vec::new(),
+        tiny: false,
+        echoes: VecDeque::new(),
         carried: now,
-        estimate: 10_000_000,
+        capacity: Capacity::new(now, 10_000_000),
         demanded: 0,
         times: false,
         status: false,
@@ -210,6 +230,7 @@ impl Session {
             for at in [
                 self.refresh.poll_timeout(),
                 self.pacer.poll_timeout(now).filter(|_| self.cut.is_some()),
+                self.echoes.front().map(|(at, _)| *at),
                 (!room && self.cut.is_none()).then(|| self.carried - AHEAD),
             ] {
                 wake = at.map_or(wake, |at| wake.min(at));
@@ -316,6 +337,7 @@ impl Session {
     async fn drain(&mut self, now: Instant) -> Result<(), End> {
         loop {
             self.deadline = self.peer.poll(now, &mut self.outgoing, &mut self.told)?;
+            self.echo(now);
             self.socket.send(&mut self.outgoing).await;
             if self.told.is_empty() {
                 break;
@@ -327,6 +349,19 @@ impl Session {
             self.peer.handle_timeout(now)?;
         }
         if self.peer.is_alive() { Ok(()) } else { Err(End::Left) }
+    }
+
+    /// Adds the echoes that are due, and notes those that are to come.
+    fn echo(&mut self, now: Instant) {
+        if !self.outgoing.is_empty() && self.capacity.loses(now) {
+            let twice = |out: &&Outgoing| self.tiny || self.peer.is_resent(&out.bytes);
+            let room = MAX_ECHOES.saturating_sub(self.echoes.len());
+            let echoes = self.outgoing.iter().filter(twice).take(room);
+            self.echoes.extend(echoes.map(|out| (now + ECHO, out.clone())));
+        }
+        while self.echoes.front().is_some_and(|(at, _)| *at <= now) {
+            self.outgoing.extend(self.echoes.pop_front().map(|(_, out)| out));
+        }
     }
 
     fn hear(&mut self, now: Instant, told: Told) -> Result<(), End> {
@@ -353,8 +388,15 @@ impl Session {
                 }
             }
             Told::Carries(estimate) => {
-                self.estimate = estimate.max(MIN_BITRATE);
+                self.capacity.handle_estimate(estimate);
                 self.demand();
+            }
+            Told::Way(loss, round_trip) => {
+                let before = self.capacity.carries();
+                self.capacity.handle_way(now, loss, round_trip);
+                if self.capacity.carries() != before {
+                    self.demand();
+                }
             }
             Told::Opened(Channel::Status) => self.greet(),
             Told::Opened(Channel::Input) => {
@@ -376,6 +418,11 @@ impl Session {
             Told::Closed => return Err(End::Left),
         }
         Ok(())
+    }
+
+    /// What the viewer's network carries, in bits per second.
+    fn carries(&self) -> u64 {
+        self.capacity.carries().max(MIN_BITRATE)
     }
 
     async fn goodbye(&mut self, end: &End) {

@@ -55,7 +55,7 @@ pub struct Datagram {
 }
 
 /// A datagram of a session.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Outgoing {
     /// To where.
     pub destination: SocketAddr,

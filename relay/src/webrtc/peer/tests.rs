@@ -126,4 +126,46 @@ fn all_of_a_picture_leaves_in_one_turn() {
     let media = sent.iter().filter(|out| out.bytes.len() > 1000).count();
     assert!(media >= cut.payloads.len() - 1, "{media} of {}", cut.payloads.len());
     assert_eq!(pair.got.len(), cut.payloads.len());
+    assert!(sent.iter().all(|out| !pair.peer.is_resent(&out.bytes)));
+}
+
+#[test]
+fn a_packet_that_comes_twice_counts_once() {
+    let mut pair = Pair::join();
+    let cut = cut(3000);
+    pair.peer.write_packets(&cut, 0..cut.payloads.len());
+    let sent = pair.step();
+    sent.iter().for_each(|out| pair.deliver(out));
+    assert_eq!(pair.got.len(), cut.payloads.len());
+}
+
+#[test]
+fn the_way_is_told_and_what_is_sent_again_is_known() {
+    let mut pair = Pair::join();
+    let cut = cut(30_000);
+    let count = cut.payloads.len();
+    let mut resent = 0;
+    for round in 0..100 {
+        pair.peer.write_packets(&cut, 0..count);
+        let mut outgoing = Vec::new();
+        pair.peer.handle_timeout(pair.now).expect("alive");
+        pair.peer.poll(pair.now, &mut outgoing, &mut pair.told).expect("alive");
+        resent += outgoing.iter().filter(|out| pair.peer.is_resent(&out.bytes)).count();
+        for (i, out) in outgoing.iter().enumerate() {
+            // One in ten is lost.
+            if i % 10 != round % 10 {
+                pair.deliver(out);
+            }
+        }
+        pair.viewer.handle_input(Input::Timeout(pair.now)).expect("alive");
+        pair.listen();
+        pair.now += Duration::from_millis(16);
+    }
+    assert!(resent > 100, "{resent}");
+    let ways = pair.told.iter().filter_map(|told| match told {
+        Told::Way(loss, _) => Some(*loss),
+        _ => None,
+    });
+    let most = ways.fold(0.0, f32::max);
+    assert!((0.05..0.2).contains(&most), "{most}");
 }

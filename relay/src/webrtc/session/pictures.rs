@@ -8,7 +8,7 @@ use std::{
 
 use transom_protocol::BitRate;
 
-use super::{End, MIN_BITRATE, Session};
+use super::{End, MIN_BITRATE, Session, TINY};
 use crate::{
     access::Role,
     feed::{Demand, Picture},
@@ -26,17 +26,20 @@ impl Session {
         }
         let bits = picture.unit.data.len() as u64 * 8;
         // Half as much again as the estimate, so that it can grow.
-        let takes = Duration::from_secs_f64(bits as f64 / (self.estimate as f64 * 1.5));
+        let takes = Duration::from_secs_f64(bits as f64 / (self.carries() as f64 * 1.5));
         self.carried = self.carried.max(now) + takes;
         self.pacer.start(now, cut.payloads.len());
         if self.times {
             self.say(&self.times_json(now, &cut)).await?;
         }
+        self.tiny = cut.payloads.len() <= TINY;
         self.cut = Some(cut);
         self.wrote = Some(now);
         self.pace(now);
         self.peer.handle_timeout(now)?;
-        self.drain(now).await
+        let drained = self.drain(now).await;
+        self.tiny = false;
+        drained
     }
 
     /// Writes the packets that are due.
@@ -51,7 +54,7 @@ impl Session {
 
     pub(super) fn demand(&mut self) {
         // A tenth is for retransmissions and headers.
-        let bitrate = (self.estimate * 9 / 10).clamp(MIN_BITRATE, self.viewing.max_bitrate);
+        let bitrate = (self.carries() * 9 / 10).clamp(MIN_BITRATE, self.viewing.max_bitrate);
         // Rates differ all the time; the encoder need not be told of each.
         if let Some(seat) = &self.seat {
             let controls =
