@@ -49,7 +49,7 @@ pub(crate) enum Machine {
         /// The number of the guest on `/dev/vhost-vsock`, if that is in use.
         cid: Option<u32>,
         /// How it was started.
-        plan: Qemu,
+        plan: Box<Qemu>,
         /// With what.
         accelerator: Accelerator,
     },

@@ -82,6 +82,16 @@ pub struct Qemu {
     image: PathBuf,
     bus: Bus,
     adapters: u8,
+    kernel: Option<Kernel>,
+    forward: Option<(u16, u16)>,
+}
+
+/// What boots instead of what the image has.
+#[derive(Debug, Clone)]
+struct Kernel {
+    file: PathBuf,
+    initrd: PathBuf,
+    command_line: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +113,15 @@ impl Qemu {
             image,
             bus: Bus::Virtio,
             adapters: 0,
+            kernel: None,
+            forward: None,
         }
+    }
+
+    /// A name of its own, where there is more than one guest.
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// Another image than the shipped one.
@@ -127,6 +145,20 @@ impl Qemu {
     /// So many network adapters, on a network of their own that leads nowhere.
     pub fn adapters(mut self, count: u8) -> Self {
         self.adapters = count;
+        self
+    }
+
+    /// Has the firmware start this kernel, for images without a boot loader.
+    pub fn kernel(mut self, file: &Path, initrd: &Path, command_line: &str) -> Self {
+        let command_line = command_line.into();
+        self.kernel = Some(Kernel { file: file.into(), initrd: initrd.into(), command_line });
+        self
+    }
+
+    /// A network adapter on QEMU's user-mode network; a TCP port of the host's loopback leads to one
+    /// of the guest's.
+    pub fn forward(mut self, host: u16, guest: u16) -> Self {
+        self.forward = Some((host, guest));
         self
     }
 
@@ -216,6 +248,17 @@ impl Qemu {
                 let device = format!("{model},netdev=net{n},romfile=");
                 ["-netdev".into(), port, "-device".into(), device]
             }))
+            .args(self.kernel.iter().flat_map(|kernel| {
+                let path = |path: &Path| path.as_os_str().to_owned();
+                let line = kernel.command_line.clone().into();
+                let (file, initrd) = (path(&kernel.file), path(&kernel.initrd));
+                ["-kernel".into(), file, "-initrd".into(), initrd, "-append".into(), line]
+            }))
+            .args(self.forward.iter().flat_map(|(host, guest)| {
+                let net = format!("user,id=user,restrict=on,hostfwd=tcp:127.0.0.1:{host}-:{guest}");
+                let device = "virtio-net-pci,netdev=user,romfile=";
+                ["-netdev".into(), net, "-device".into(), device.into()]
+            }))
             .args(self.disks.iter().enumerate().flat_map(|(n, disk)| {
                 let drive = "if=none,format=raw,readonly=on";
                 let drive = format!("{drive},id=disk{n},file={}", disk.display());
@@ -265,7 +308,8 @@ impl Qemu {
             let said = process.stderr().text();
             if said.is_empty() { error } else { error.context(said.trim().to_owned()) }
         })?;
-        let machine = Machine::Qemu { process, qmp, cid, accelerator, plan: self.clone() };
+        let machine =
+            Machine::Qemu { process, qmp, cid, accelerator, plan: Box::new(self.clone()) };
         Ok(Guest::new(test, name, machine, vsock, shell, console))
     }
 }
