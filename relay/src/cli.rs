@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use transom_relay::service::log::LogFile;
 use transom_relay::status::LogWriter;
 
+mod bench;
 mod diag;
 mod doctor;
 mod link;
@@ -54,6 +55,9 @@ enum Command {
     /// Lists the guests that can be found from here, and how they are.
     #[command(after_help = list::HELP)]
     List(list::ListArgs),
+    /// Measures what this machine makes of the relay, or what a guest makes of its screen.
+    #[command(after_help = bench::HELP)]
+    Bench(bench::BenchArgs),
     /// Writes man pages and completions.
     #[command(hide = true)]
     Manual(manual::ManualArgs),
@@ -83,6 +87,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Vm(args) => vm::run(args),
         Command::Service(args) => service::run(args),
         Command::List(args) => list::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Manual(args) => manual::run(args),
     }
 }

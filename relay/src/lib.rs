@@ -14,6 +14,7 @@
 //! Everything with logic in it takes bytes and `now` and touches no socket.
 
 pub mod access;
+pub mod bench;
 pub mod clock;
 pub mod control;
 pub mod diag;
