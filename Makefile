@@ -83,6 +83,7 @@ lint: setup-build ## formatting, clippy with warnings as errors, licences
 .PHONY: bench
 bench: setup-bench ## against what one would take instead, in turns; PARTS="bench-webrtc" some of it
 	cargo build --release --locked -p transom-relay -p transom-tests --bin transom --bin figures --bin forwarder
+	$(if $(filter bench bench-capacity,$(or $(PARTS),bench)),tests/peer/gcc/build >/dev/null)
 	target/release/figures $(or $(PARTS),bench)
 
 .PHONY: bench-micro

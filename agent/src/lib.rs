@@ -12,6 +12,7 @@
 //! Plain threads, no runtime: one for the pipeline, one to accept, one for each connection. A
 //! module imports from those to its left and from `sys`; only `main.rs` knows all of them.
 
+pub mod allowance;
 pub mod capture;
 pub mod clock;
 pub mod convert;

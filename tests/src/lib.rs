@@ -29,6 +29,7 @@ mod guest;
 mod host;
 mod picture;
 mod player;
+pub mod plot;
 mod process;
 mod qemu;
 mod qmp;

@@ -10,6 +10,8 @@
 //! Ours and the other take turns, and only one of them runs at a time. What is measured has a
 //! processor to itself where there are two; this program, which plays and receives, has the other.
 
+mod bottleneck;
+pub mod capacity;
 pub mod convert;
 mod cores;
 mod drain;
@@ -21,6 +23,7 @@ mod janus;
 pub mod latency;
 pub mod loss;
 mod lossy;
+pub mod memory;
 mod recording;
 pub mod scale;
 mod viewer;

@@ -16,7 +16,7 @@ use crate::stream::Stream;
 use crate::{INTERVAL, ROUNDS, SETTLE, cpu, peer};
 
 /// From power-on to a picture, under load too.
-const BOOT: Duration = Duration::from_secs(240);
+pub const BOOT: Duration = Duration::from_secs(240);
 
 pub fn measure(test: &Test) -> Result<Vec<Value>> {
     let qemu = Qemu::new(test).disk(&peer::folder()?.join("root.squashfs"));
@@ -52,7 +52,7 @@ pub fn measure(test: &Test) -> Result<Vec<Value>> {
 }
 
 /// When a viewer that waits for the machine has its first picture.
-fn first_picture(test: &Test, address: &str) -> Result<Instant> {
+pub fn first_picture(test: &Test, address: &str) -> Result<Instant> {
     let end = Instant::now() + BOOT;
     if let Some(path) = address.strip_prefix("unix:") {
         while !Path::new(path).exists() && Instant::now() < end {

@@ -5,9 +5,11 @@
 //! parts that were ever measured here. It measures and never judges: no figure makes it fail.
 
 mod bench;
+mod calls;
 mod cpu;
 mod diagnostics;
 mod emulated;
+mod footprint;
 mod idle;
 mod input;
 mod latency;
@@ -20,7 +22,7 @@ mod stream;
 mod vaapi;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -42,12 +44,16 @@ const PARTS: &[Part] = &[
     ("play", play::measure),
     ("vaapi", vaapi::measure),
     ("ring", ring::measure),
+    ("footprint", footprint::measure),
+    ("calls", calls::measure),
     ("bench-convert", bench::convert::measure),
     ("bench-latency", bench::latency::measure),
     ("bench-fan-out", bench::fan_out::measure),
     ("bench-webrtc", bench::webrtc::measure),
     ("bench-scale", bench::scale::measure),
+    ("bench-memory", bench::memory::measure),
     ("bench-loss", bench::loss::measure),
+    ("bench-capacity", bench::capacity::measure),
 ];
 /// Parts that need no guest: `make bench`.
 const BENCH: &str = "bench";
@@ -80,9 +86,9 @@ fn main() -> Result<()> {
             continue;
         }
         machine_test(&format!("figures {part}"), LIMIT, |test| {
-            let before = load()?;
+            let (before, begun) = (load()?, Instant::now());
             let mut lines = measure(test)?;
-            lines.insert(0, machine(before)?);
+            lines.insert(0, machine(before, begun.elapsed())?);
             let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
             print!("{text}");
             let file = folder.join(part).with_extension("jsonl");
@@ -104,13 +110,14 @@ fn folder() -> Result<PathBuf> {
 }
 
 /// What it was measured on, and how much else was going on there.
-fn machine(load_before: f64) -> Result<Value> {
+fn machine(load_before: f64, took: Duration) -> Result<Value> {
     let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
     let names = || cpus.lines().filter_map(|l| l.strip_prefix("model name")?.split_once(": "));
     Ok(json!({
         "what": "machine",
         "cpu": names().next().map_or("unknown", |(_, name)| name),
         "cores": names().count(),
+        "seconds": took.as_secs(),
         "load_before": load_before,
         "load_after": load()?,
     }))

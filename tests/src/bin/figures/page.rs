@@ -2,6 +2,7 @@
 
 mod bench;
 mod diagnostics;
+mod plots;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -34,7 +35,11 @@ const TABLES: &[Table] = &[
     ("bench-fan-out", "bench-fan-out", bench::fan_out),
     ("bench-webrtc", "bench-webrtc", bench::webrtc),
     ("bench-scale", "bench-scale", bench::scale),
+    ("bench-memory", "bench-memory", bench::memory),
     ("bench-loss", "bench-loss", bench::loss),
+    ("bench-capacity", "bench-capacity", bench::capacity),
+    ("footprint", "footprint", bench::footprint),
+    ("calls", "calls", calls),
 ];
 
 const SCENES: [(&str, &str); 4] = [
@@ -49,16 +54,17 @@ pub fn rewrite(folder: &Path) -> Result<()> {
     let path = project_dir().join("docs/performance.md");
     let mut page = std::fs::read_to_string(&path).context("no docs/performance.md")?;
     for (marker, part, table) in TABLES.iter().copied() {
-        let Ok(text) = std::fs::read_to_string(folder.join(part).with_extension("jsonl")) else {
-            continue;
-        };
-        let lines = Lines(text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect());
+        let Some(lines) = Lines::read(folder, part) else { continue };
         let Some(table) = table(&lines) else {
             eprintln!("{part}.jsonl is not of this version: its table stays as it is");
             continue;
         };
-        let machine = lines.machine().unwrap_or_default();
-        page = replace(&page, marker, &format!("{}\n\n{machine}\n", table.trim()))?;
+        let machine = lines.machine(part).unwrap_or_default();
+        let mut content = format!("{}\n\n{machine}\n", table.trim());
+        if let Some(image) = plots::draw(&lines, part)? {
+            content = format!("{content}\n{image}");
+        }
+        page = replace(&page, marker, &content)?;
     }
     std::fs::write(&path, page).context("cannot write docs/performance.md")
 }
@@ -74,6 +80,12 @@ fn replace(page: &str, marker: &str, content: &str) -> Result<String> {
 struct Lines(Vec<Value>);
 
 impl Lines {
+    /// What a part has measured, if it was.
+    fn read(folder: &Path, part: &str) -> Option<Self> {
+        let text = std::fs::read_to_string(folder.join(part).with_extension("jsonl")).ok()?;
+        Some(Self(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()))
+    }
+
     fn of<'a>(&'a self, what: &'a str) -> impl Iterator<Item = &'a Value> {
         self.0.iter().filter(move |line| line["what"] == what)
     }
@@ -87,13 +99,16 @@ impl Lines {
         Spread::of(&mut values)
     }
 
-    fn machine(&self) -> Option<String> {
+    fn machine(&self, part: &str) -> Option<String> {
         let line = self.of("machine").next()?;
         let (cpu, cores) = (line["cpu"].as_str()?, &line["cores"]);
         let (before, after) = (line["load_before"].as_f64()?, line["load_after"].as_f64()?);
+        let make = if part.starts_with("bench-") { "bench" } else { "figures" };
+        // Lines of older versions do not tell.
+        let took = line["seconds"].as_u64().map_or_else(String::new, |s| format!(" in {s} s"));
         Some(format!(
-            "Measured on {cores} cores of a machine with {cpu}; its load was {before:.1} before \
-             and {after:.1} at the end."
+            "Measured by `make {make} PARTS={part}`{took} on {cores} cores of a machine with {cpu}; its \
+             load was {before:.1} before and {after:.1} at the end."
         ))
     }
 }
@@ -108,7 +123,12 @@ impl Spread {
     fn of(values: &mut [f64]) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (first, last) = (*values.first()?, *values.last()?);
-        Some(Self { median: values[values.len() / 2], first, last })
+        let middle = values.len() / 2;
+        let median = match values.len() % 2 {
+            0 => (values[middle - 1] + values[middle]) / 2.0,
+            _ => values[middle],
+        };
+        Some(Self { median, first, last })
     }
 }
 
@@ -314,6 +334,38 @@ fn ring(lines: &Lines) -> Option<String> {
             _ => format!("**{:.2}**", p99.median - unbounded),
         };
         writeln!(text, "| {what} | {p50} | {p95} | {p99} | {idr} | {more} | {target} |").ok()?;
+    }
+    Some(text)
+}
+
+/// Calls of a frame that are fewer than that are those of a second, such as reports.
+const RARE: f64 = 0.02;
+
+fn calls(lines: &Lines) -> Option<String> {
+    let scenes = ["screen", "box", "rest"];
+    let of = |scene: &str, field: &str| lines.of(scene).next()?[field].as_f64();
+    let mut text = String::from(
+        "| | the whole screen moves, a frame | a box moves, a frame | at rest, a second |\n\
+         |---|---|---|---|\n",
+    );
+    let mut row = |title: &str, values: [Option<f64>; 3]| {
+        let [a, b, c] = values.map(|value| value.unwrap_or(0.0));
+        writeln!(text, "| {title} | {a:.2} | {b:.2} | {c:.2} |").ok()
+    };
+    for (field, title) in [("faults", "page faults"), ("waits", "waits")] {
+        row(title, scenes.map(|scene| of(scene, field)))?;
+    }
+    let mut names = Vec::new();
+    for scene in scenes {
+        for (name, calls) in lines.of(scene).next()?["calls"].as_object()? {
+            if calls.as_f64()? >= RARE && !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+    }
+    for name in names {
+        let of = |scene| lines.of(scene).next()?["calls"][&name].as_f64();
+        row(&format!("`{name}`"), scenes.map(of))?;
     }
     Some(text)
 }

@@ -29,6 +29,19 @@ impl Kept {
         Ok(Self { before, other })
     }
 
+    /// Where such a command line runs, for a thread of ours that belongs to what is measured: it is to
+    /// call the function.
+    pub fn other(&self) -> impl Fn() + Send + Sync + use<> {
+        let other = self.other;
+        move || {
+            let mut one = CpuSet::new();
+            if other.is_some_and(|cpu| one.set(cpu).is_ok()) {
+                // Where it fails, what follows is slower and nothing else.
+                let _ = sched_setaffinity(Pid::from_raw(0), &one);
+            }
+        }
+    }
+
     /// A command line that runs on the other one.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         match self.other {

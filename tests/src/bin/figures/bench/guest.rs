@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -19,7 +19,9 @@ use transom_protocol::message::{
     Scanout, Text, VideoFormat,
 };
 use transom_protocol::wire::{self, Decoder, Frame, Limits};
-use transom_protocol::{Capabilities, FrameNumber, GuestTime, Role, StreamId, VERSION_MAX};
+use transom_protocol::{
+    BitRate, Capabilities, FrameNumber, GuestTime, Role, StreamId, VERSION_MAX,
+};
 
 /// Longest write, as the agent's.
 const PIECE: usize = 16 * 1024;
@@ -35,6 +37,8 @@ type Play = Arc<dyn Fn(&mut Media) -> io::Result<()> + Send + Sync>;
 struct State {
     over: AtomicBool,
     idr: AtomicBool,
+    /// Bits per second that the relay wishes for; 0: it has said nothing.
+    bitrate: AtomicU32,
 }
 
 /// The guest; dropped means shut down.
@@ -125,6 +129,9 @@ fn control(stream: &mut UnixStream, ear: &mut Ear, state: &State) -> io::Result<
                 let pong = GuestControl::Pong { id, host_sent, received, sent: clock() };
                 stream.write_all(&encoded(&pong, 0))?;
             }
+            HostControl::SetBitrate { bitrate, .. } => {
+                state.bitrate.store(bitrate.0, Ordering::Relaxed);
+            }
             HostControl::RequestIdr { .. } => state.idr.store(true, Ordering::Relaxed),
             _ => {}
         }
@@ -138,7 +145,8 @@ fn encoded<M: serde::Serialize>(message: &M, bulk: u32) -> Vec<u8> {
     bytes
 }
 
-fn clock() -> GuestTime {
+/// Now, by the clock of all these guests.
+pub fn clock() -> GuestTime {
     GuestTime(BOOT.elapsed().as_nanos() as u64)
 }
 
@@ -179,6 +187,12 @@ impl Media {
     /// Whether an IDR was wished for since the last call.
     pub fn take_idr_wish(&self) -> bool {
         self.state.idr.swap(false, Ordering::Relaxed)
+    }
+
+    /// The bitrate that the relay has wished for last.
+    pub fn bitrate(&self) -> Option<BitRate> {
+        let bitrate = self.state.bitrate.load(Ordering::Relaxed);
+        (bitrate > 0).then_some(BitRate(bitrate))
     }
 
     /// Sends an access unit. Yields the time at which its last piece was handed to the system.
@@ -260,6 +274,11 @@ pub mod numbered {
         slice.extend_from_slice(&MAGIC);
         slice.extend((0..5).map(|i| (number >> (7 * i)) as u8 | 0x80));
         slice
+    }
+
+    /// A NAL unit to put behind a real access unit: filler data, which decoders ignore.
+    pub fn mark(number: u32) -> Vec<u8> {
+        [&[0, 0, 0, 1, 0x0c][..], &slice(number, 0)].concat()
     }
 
     /// The number, if a packet is the last one of a unit.

@@ -11,6 +11,7 @@ use transom_tests::Test;
 
 use super::cores::Kept;
 use super::guest::{Guest, looped, nanos, numbered};
+use super::memory::pss_kib;
 use super::recording::SLOW;
 use super::viewer::Viewers;
 use super::webrtc::serve;
@@ -144,11 +145,4 @@ fn quiet(test: &Test, kept: &Kept, floods: bool, round: u64) -> Result<Value> {
         "pictures": times.len(), "ms": percentiles(times).context("none")?,
         "cpu_percent": cpu_percent,
     }))
-}
-
-/// Memory of a process, what it shares with others counted in parts.
-fn pss_kib(pid: u32) -> Result<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

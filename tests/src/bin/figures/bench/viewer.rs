@@ -83,6 +83,11 @@ impl Viewer {
         Ok((viewer, offer.to_sdp_string()))
     }
 
+    /// Where it receives.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Takes the answer.
     pub fn answered(mut self, answer: &str) -> Result<Self> {
         let pending = self.pending.take().context("nothing was offered")?;

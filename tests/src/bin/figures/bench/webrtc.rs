@@ -1,5 +1,6 @@
 //! WebRTC to many viewers, against Janus: how many a core carries.
 
+use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -93,10 +94,23 @@ pub struct Serving {
 
 /// Serves guests, by name and address.
 pub fn serve(test: &Test, kept: &Kept, guests: &[(String, String)]) -> Result<Serving> {
+    serve_with(test, kept, guests, &[])
+}
+
+/// The same with further arguments.
+pub fn serve_with(
+    test: &Test,
+    kept: &Kept,
+    guests: &[(String, String)],
+    arguments: &[&OsStr],
+) -> Result<Serving> {
     let http = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let mut command = kept.command(release_dir().join("transom"));
     command.arg("relay").args(guests.iter().map(|(name, address)| format!("{name}={address}")));
-    command.args(["--http", &http.to_string()]).env("TRANSOM_STATE", test.dir().join("state"));
+    command
+        .args(["--http", &http.to_string()])
+        .args(arguments)
+        .env("TRANSOM_STATE", test.dir().join("state"));
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let process = Process::spawn(test, "relay", &mut command)?;
     super::wait("the relay's page", || {

@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 
+use serde_json::Value;
+
 use super::{Lines, Spread};
 
 const HEAD: &str = "| | Transom | peer | ratio | target | limit |\n|---|---|---|---|---|---|\n";
 
 impl Lines {
     /// All rounds of one side.
-    fn side(&self, what: &str, who: &str, field: &str) -> Option<Spread> {
+    pub(super) fn side(&self, what: &str, who: &str, field: &str) -> Option<Spread> {
         let mine = self.of(what).filter(|line| line["who"] == who);
         Spread::of(&mut mine.filter_map(|line| line[field].as_f64()).collect::<Vec<_>>())
     }
@@ -172,5 +174,95 @@ pub fn loss(lines: &Lines) -> Option<String> {
             .ok()?;
         }
     }
+    Some(text)
+}
+
+/// What each further one takes, by least squares over all counts.
+fn slope(lines: &Lines, what: &str, who: &str) -> Option<(f64, f64)> {
+    let mine = lines.of(what).filter(|line| line["who"] == who);
+    let points: Vec<_> = mine
+        .filter_map(|line| Some((line["count"].as_f64()?, line["pss_kib"].as_f64()?)))
+        .collect();
+    let count = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let steep: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
+    let wide: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+    (wide > 0.0).then(|| (steep / wide, points.first().map_or(0.0, |point| point.1)))
+}
+
+pub fn memory(lines: &Lines) -> Option<String> {
+    let mut text = String::from("| | Transom | peer | ratio | limit |\n|---|---|---|---|---|\n");
+    let (each, first) = slope(lines, "guests", "transom")?;
+    writeln!(text, "| with one guest and one viewer, MB | {:.1} | | | |", first / 1024.0).ok()?;
+    writeln!(text, "| each further guest, kB | {each:.0} | | | two buffers of 256 kB |").ok()?;
+    let ours = slope(lines, "viewers", "transom")?.0;
+    let theirs = slope(lines, "viewers", "janus")?.0;
+    writeln!(
+        text,
+        "| each further viewer, kB | {ours:.0} | janus {theirs:.0} | **{:.2}** | packets of a \
+         second, for who asks again: 75 kB |",
+        ours / theirs
+    )
+    .ok()?;
+    Some(text)
+}
+
+pub fn capacity(lines: &Lines) -> Option<String> {
+    let mut text = HEAD.to_owned();
+    let least = crate::bench::capacity::least_delay().as_secs_f64() * 1e3;
+    for (what, title) in
+        [("20 Mb/s", "20 Mb/s"), ("5 Mb/s", "then 5 Mb/s"), ("20 Mb/s again", "then 20 Mb/s again")]
+    {
+        let rounds = |who: &str, of: fn(&Value) -> Option<f64>| {
+            let mine = lines.of(what).filter(|line| line["who"] == who);
+            Spread::of(&mut mine.filter_map(of).collect::<Vec<_>>())
+        };
+        let mut row = |field: &str, of: fn(&Value) -> Option<f64>, target: &str, limit: &str| {
+            let (ours, theirs) = (rounds("transom", of)?, rounds("gstreamer", of)?);
+            let ratio = ours.median / theirs.median;
+            writeln!(
+                text,
+                "| {title}: {field} | {ours} | GStreamer {theirs} | **{ratio:.2}** | {target} | {limit} |"
+            )
+            .ok()
+        };
+        let limit = format!("{least:.0}");
+        row("delay of a picture, p50, ms", |line| line["ms"]["p50"].as_f64(), "", &limit)?;
+        row("p95, ms", |line| line["ms"]["p95"].as_f64(), "≤ 1", &limit)?;
+        row(
+            "pictures that fill the link, %",
+            |line| line["utilisation_percent"].as_f64(),
+            "≥ 1",
+            "97",
+        )?;
+        row("pictures a second", |line| line["per_second"].as_f64(), "", "60")?;
+    }
+    Some(text)
+}
+
+pub fn footprint(lines: &Lines) -> Option<String> {
+    let mut text =
+        String::from("| | Transom | Debian, wayvnc | ratio | limit |\n|---|---|---|---|---|\n");
+    let mut row = |title: &str, what: &str, field: &str, scale: f64, limit: &str| {
+        let side = |who: &str| {
+            let mine = lines.of(what).filter(|line| line["who"] == who);
+            let values = mine.filter_map(|line| Some(line[field].as_f64()? * scale));
+            Spread::of(&mut values.collect::<Vec<_>>())
+        };
+        let (ours, theirs) = (side("transom")?, side("wayvnc")?);
+        let ratio = ours.median / theirs.median;
+        writeln!(text, "| {title} | {ours} | {theirs} | **{ratio:.2}** | {limit} |").ok()
+    };
+    let init = lines.side("guest", "transom", "init_begun")?;
+    row("power-on to the first picture, s", "guest", "first_picture", 1.0, &format!("{init:.1}"))?;
+    row("of that until the kernel has begun, s", "guest", "kernel_begun", 1.0, "")?;
+    row("of that until the kernel starts `init`, s", "guest", "init_begun", 1.0, "")?;
+    row("agent, wayvnc: memory while watched (PSS), MB", "guest", "pss_kib", 1.0 / 1024.0, "")?;
+    row("the whole guest's memory then, MB", "guest", "used_kib", 1.0 / 1024.0, "")?;
+    row("image, VHDX, MB", "files", "image_bytes", 1e-6, "")?;
+    row("image, compressed, MB", "files", "compressed_bytes", 1e-6, "")?;
+    let agent = lines.one("files", "agent_bytes")? / 1e6;
+    writeln!(text, "\nThe agent's executable has {agent:.2} MB.").ok()?;
     Some(text)
 }
