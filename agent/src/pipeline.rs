@@ -12,6 +12,7 @@ use transom_protocol::message::{
     Chroma, Codec, DisplayState, FrameNumber, FrameTimes, GuestTime, Unreadable, VideoFormat,
 };
 
+use crate::allowance::Allowance;
 use crate::capture::{Capture, Look};
 use crate::clock;
 use crate::encode::{Choice, EncodeError, Encoder, Request};
@@ -41,6 +42,8 @@ struct Live {
     refine: Option<(u32, Instant)>,
     /// Earliest time of the next frame.
     due: Instant,
+    /// What the link has still to carry, at the pace that it was said to have.
+    allowance: Allowance,
 }
 
 /// Runs until the hub stops.
@@ -82,6 +85,7 @@ impl Live {
             next: FrameNumber(0),
             refine: None,
             due: Instant::now(),
+            allowance: Allowance::default(),
         }
     }
 
@@ -132,12 +136,21 @@ impl Live {
                     if let Some(start) = self.start(capture) {
                         hub.push(self.viewer, start);
                     }
+                    let bytes = match &item {
+                        MediaItem::Unit(unit) => unit.bytes.len(),
+                        MediaItem::Start(_) | MediaItem::Stop => 0,
+                    };
                     hub.push(self.viewer, item);
                     // A frame that is late does not delay the ones after it. A sixteenth early, so
                     // that the phase creeps to where the screen's own frames come, instead of
                     // staying behind them for good.
                     self.due =
                         self.due.max(now.checked_sub(frame).unwrap_or(now)) + frame * 15 / 16;
+                    let encoded = Instant::now();
+                    let wait = self.allowance.spend(encoded, orders.tuning.bitrate, bytes);
+                    if !wait.is_zero() {
+                        self.due = self.due.max(encoded + wait);
+                    }
                 }
                 Ok(None) => {}
                 Err(error) => return self.lose_encoder(hub, capture, &error),
