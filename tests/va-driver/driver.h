@@ -22,7 +22,7 @@ enum { CONFIGS = 0x01000000, CONTEXTS = 0x02000000, SURFACES = 0x04000000, BUFFE
 /* Wider or higher surfaces are refused, as every real driver does. */
 enum { MAX_EDGE = 8192 };
 /* What one picture may hand over. */
-enum { MAX_SLICES = 64, MAX_PACKED = 32 };
+enum { MAX_SLICES = 64, MAX_PACKED = 32, MAX_REGIONS = 8 };
 
 /* How the driver behaves, from the environment: see mode.c. */
 struct mode {
@@ -34,8 +34,11 @@ struct mode {
     bool no_blend;     /* ... and lays nothing over its input */
     bool no_vpp;       /* no video processing at all */
     bool no_derive;    /* vaDeriveImage is refused */
-    bool paced;        /* keeps to the rate: what does not fit comes with later frames */
+    bool paced;        /* keeps an HRD of the caller's: what does not fit comes with later frames */
     bool capped;       /* keeps no HRD, but to the size that a frame may have at most */
+    bool refresh;      /* refreshes columns or rows of macroblocks on request */
+    bool roi;          /* knows regions of interest */
+    bool drops_sei;    /* forgets packed headers that are no parameter sets and no slices */
     bool idle;         /* does no work at all for P pictures and conversions: all that is left is its client's */
     bool no_encode;    /* decodes only, or so it says */
     bool lying_pitch;  /* derived images claim to be larger than their buffer */
@@ -105,6 +108,9 @@ struct job {
     unsigned packed_count;
     uint32_t next_type, next_bits; /* of a packed header whose data follows */
     bool next_escaped, expects_data;
+    VAEncMiscParameterRIR refresh; /* what has to be intra in this picture */
+    VARectangle regions[MAX_REGIONS]; /* what matters most in it */
+    unsigned region_count;
     VAProcPipelineParameterBuffer pipelines[8];
     unsigned pipeline_count;
 };
@@ -117,7 +123,9 @@ struct context {
     bool has_sequence;
     struct job job;
     uint32_t own_frame_num, own_idr; /* for headers of the driver's own */
-    uint32_t frame_bits, most_bits; /* what the rate leaves for a frame, and its limit; 0: not told */
+    uint32_t bits_per_second, frames_per_second;
+    uint32_t hrd_bits, most_bits; /* the size of the HRD, and of the largest frame; 0: not told */
+    int64_t credit;       /* bits that the HRD has left for the next frame */
     uint32_t turn;        /* the macroblock from which the next frame may spend them */
 };
 
@@ -139,6 +147,20 @@ bool mode_read(struct mode *mode, const char *text);
 int table_put(void **table, void *object);
 void *table_at(void **table, uint32_t base, uint32_t id);
 #define LOOKUP(driver, kind, base, id) table_at((void **)(driver)->kind, base, id)
+
+static inline struct driver *driver_of(VADriverContextP ctx) { return ctx->pDriverData; }
+/* Every call holds the driver's only lock: it is no race that is tested here. */
+static inline void driver_unlock(struct driver **driver) { pthread_mutex_unlock(&(*driver)->lock); }
+#define ENTER                                                                     \
+    struct driver *driver __attribute__((cleanup(driver_unlock))) = driver_of(ctx); \
+    pthread_mutex_lock(&driver->lock)
+/* A stuck GPU: the call never returns. */
+void driver_maybe_hang(struct driver *);
+
+/* config.c, buffer.c, picture.c: calls of libva that they answer. */
+void config_wire(struct VADriverVTable *);
+void buffer_wire(struct VADriverVTable *);
+void picture_wire(struct VADriverVTable *);
 
 /* surface.c */
 VAStatus surface_create(struct driver *, uint32_t format, uint32_t width, uint32_t height, VASurfaceID *ids,
@@ -201,7 +223,10 @@ struct coding {
     unsigned init_idc;
     uint8_t *raw;         /* of each macroblock: it was I_PCM */
     const uint8_t *flat;  /* of each macroblock: it has to do without samples; NULL: none has to */
+    const VAEncMiscParameterRIR *refresh; /* what has to be intra */
 };
+/* Whether a macroblock has to be intra. */
+bool slice_refreshes(const struct coding *, uint32_t at);
 void slice_cavlc(struct bits *, struct coding *);
 bool slice_cabac(struct bits *, struct coding *);
 bool slice_same(const struct surface *, const struct surface *, uint32_t x, uint32_t y);
@@ -209,6 +234,12 @@ void slice_keep(const struct surface *from, struct surface *to, uint32_t x, uint
 
 /* encode.c */
 VAStatus encode_run(struct driver *, struct context *);
+
+/* rate.c: what the caller says of it, and what it leaves for a picture. */
+void rate_take(struct context *, const struct buffer *misc);
+/* Which macroblocks it leaves no samples for; NULL if it leaves enough, or is not obeyed. */
+uint8_t *rate_flat(const struct driver *, struct context *, const struct coding *, bool cabac);
+void rate_spend(struct context *, uint32_t bits);
 
 /* cabac.c: the arithmetic coder, as far as P_Skip and I_PCM need it. */
 struct cabac {

@@ -84,11 +84,11 @@ static bool packed_slice(const struct packed *packed, struct bits *bits, uint8_t
 }
 
 /* Non-slice headers of the caller, in its order. */
-static bool copy_headers(const struct job *job, struct buffer *out) {
+static bool copy_headers(const struct job *job, bool drops_sei, struct buffer *out) {
     for (unsigned i = 0; i < job->packed_count; i++) {
         const struct packed *p = &job->packed[i];
         size_t size = p->bits / 8;
-        if (p->type == VAEncPackedHeaderH264_Slice) continue;
+        if (p->type == VAEncPackedHeaderH264_Slice || (drops_sei && p->type == VAEncPackedHeaderRawData)) continue;
         if (size > p->size) return false;
         size_t used = out->used;
         if (p->escaped) {
@@ -115,20 +115,6 @@ static const struct packed *slice_header(const struct job *job, unsigned index) 
     return NULL;
 }
 
-/* Which macroblocks the rate leaves no samples for; NULL if it leaves enough, or is not obeyed. */
-static uint8_t *pace(const struct driver *driver, struct context *context, const struct coding *c, bool cabac) {
-    uint32_t all = c->source->columns * c->source->rows, bits = driver->mode.capped ? context->most_bits : context->frame_bits, left = bits / 8 / 390;
-    if (!(driver->mode.paced || driver->mode.capped) || !bits || cabac || (c->inter && !c->reference)) return NULL;
-    uint8_t *flat = calloc(1, all);
-    for (uint32_t i = 0; flat && i < all; i++) {
-        uint32_t at = (context->turn + i) % all, x = at % c->source->columns, y = at / c->source->columns;
-        if (c->inter && slice_same(c->source, c->reference, x, y)) continue;
-        if (left > 0 && --left == 0) context->turn = at + 1;
-        flat[at] = left == 0;
-    }
-    return flat;
-}
-
 static VAStatus write_picture(struct driver *driver, struct context *context, struct surface *source,
                               struct surface *picture, struct surface *reference, struct buffer *out) {
     struct job *job = &context->job;
@@ -148,7 +134,7 @@ static VAStatus write_picture(struct driver *driver, struct context *context, st
     };
     if (idr) context->own_frame_num = 0, context->own_idr++;
     struct bits bits = {0};
-    bool fits = own || copy_headers(job, out);
+    bool fits = own || copy_headers(job, driver->mode.drops_sei, out);
     if (idr && (own || job->packed_count == 0)) {
         headers_sps(&bits, context, &headers);
         fits = fits && nal(out, 0x67, &bits);
@@ -187,8 +173,8 @@ static VAStatus write_picture(struct driver *driver, struct context *context, st
         }
         struct coding coding = {.source = source, .reference = quiet ? reference : NULL, .out = picture,
                                 .first = slice->macroblock_address, .count = slice->num_macroblocks, .inter = inter,
-                                .qp = qp, .init_idc = slice->cabac_init_idc, .raw = calloc(1, all)};
-        uint8_t *flat = pace(driver, context, &coding, cabac);
+                                .refresh = &job->refresh, .qp = qp, .init_idc = slice->cabac_init_idc, .raw = calloc(1, all)};
+        uint8_t *flat = rate_flat(driver, context, &coding, cabac);
         coding.flat = flat;
         if (!coding.raw) status = VA_STATUS_ERROR_ALLOCATION_FAILED;
         else if (!cabac) slice_cavlc(&bits, &coding);
@@ -199,6 +185,7 @@ static VAStatus write_picture(struct driver *driver, struct context *context, st
     }
     if (job->picture.pic_fields.bits.reference_pic_flag) context->own_frame_num++;
     if (!fits) out->segment.status |= VA_CODED_BUF_STATUS_SLICE_OVERFLOW_MASK;
+    rate_spend(context, out->used * 8);
     bits_free(&bits);
     return status;
 }

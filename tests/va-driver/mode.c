@@ -19,6 +19,7 @@ bool mode_read(struct mode *mode, const char *text) {
         {"own-headers", &mode->own_headers}, {"low-power", &mode->low_power}, {"main-high", &mode->main_high},
         {"no-import", &mode->no_import}, {"no-bgrx", &mode->no_bgrx}, {"no-blend", &mode->no_blend}, {"no-vpp", &mode->no_vpp},
         {"no-derive", &mode->no_derive}, {"no-encode", &mode->no_encode}, {"paced", &mode->paced}, {"capped", &mode->capped}, {"idle", &mode->idle},
+        {"refresh", &mode->refresh}, {"roi", &mode->roi}, {"drops-sei", &mode->drops_sei},
         {"lying-pitch", &mode->lying_pitch}, {"wrong-size", &mode->wrong_size},
     };
     const struct { const char *name; long *frames; } faults[] = {

@@ -64,6 +64,13 @@ static void predict(struct surface *out, uint32_t x, uint32_t y, bool left, bool
     }
 }
 
+bool slice_refreshes(const struct coding *c, uint32_t at) {
+    const VAEncMiscParameterRIR *r = c->refresh;
+    uint32_t columns = c->source->columns, begin = r->intra_insertion_location, end = begin + r->intra_insert_size;
+    return (r->rir_flags.bits.enable_rir_column && at % columns >= begin && at % columns < end) ||
+           (r->rir_flags.bits.enable_rir_row && at / columns >= begin && at / columns < end);
+}
+
 /* coeff_token for no coefficient at all, which depends on the neighbours' number (table 9-5). */
 static void no_coefficients(struct bits *bits, const struct coding *c, uint32_t at, bool left, bool above) {
     unsigned a = left && c->raw[at - 1] ? 16 : 0, b = above && c->raw[at - c->source->columns] ? 16 : 0;
@@ -80,7 +87,7 @@ void slice_cavlc(struct bits *bits, struct coding *c) {
     for (uint32_t at = c->first; at < c->first + c->count; at++) {
         uint32_t x = at % columns, y = at / columns;
         bool left = x > 0 && at > c->first, above = at >= c->first + columns, flat = c->flat && c->flat[at];
-        if (c->inter && c->reference && (flat || slice_same(c->source, c->reference, x, y))) {
+        if (c->inter && c->reference && !slice_refreshes(c, at) && (flat || slice_same(c->source, c->reference, x, y))) {
             slice_keep(c->reference, c->out, x, y);
             run++;
             continue;
@@ -117,7 +124,7 @@ bool slice_cabac(struct bits *bits, struct coding *c) {
     for (uint32_t at = c->first; at < c->first + c->count; at++) {
         uint32_t x = at % columns, y = at / columns;
         bool left = x > 0 && at > c->first, above = at >= c->first + columns;
-        bool skip = c->inter && c->reference && slice_same(c->source, c->reference, x, y);
+        bool skip = c->inter && c->reference && !slice_refreshes(c, at) && slice_same(c->source, c->reference, x, y);
         skipped[at] = skip;
         if (c->inter) cabac_bin(&engine, 11u + (left && !skipped[at - 1]) + (above && !skipped[at - columns]), skip);
         if (!skip) {
