@@ -191,7 +191,8 @@ impl Encoder {
         }
     }
 
-    /// Encodes one frame whose scanout may be read in place.
+    /// Encodes one frame whose scanout may be read in place. With `join`, decoders can begin with it:
+    /// if not as an IDR, then by a recovery point.
     ///
     /// # Errors
     ///
@@ -200,10 +201,13 @@ impl Encoder {
         &mut self,
         request: Request<'_>,
         planes: Option<Planes<'_>>,
+        join: bool,
     ) -> Result<AccessUnit, EncodeError> {
         match self {
-            Self::Auto(encoder) => encoder.encode(request, planes),
-            Self::Screen(_) | Self::Software(_) => self.encode(request),
+            Self::Auto(encoder) => encoder.encode(request, planes, join),
+            Self::Screen(_) | Self::Software(_) => {
+                self.encode(Request { idr: request.idr || join, ..request })
+            }
         }
     }
 
@@ -214,7 +218,7 @@ impl Encoder {
     /// The encoder is lost.
     pub fn encode(&mut self, request: Request<'_>) -> Result<AccessUnit, EncodeError> {
         match self {
-            Self::Auto(encoder) => encoder.encode(request, None),
+            Self::Auto(encoder) => encoder.encode(request, None, false),
             Self::Screen(encoder) => encoder.encode(request),
             Self::Software(encoder) => encoder.encode(request),
         }

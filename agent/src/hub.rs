@@ -53,6 +53,8 @@ pub struct Orders {
     pub viewer: Option<u64>,
     /// The next frame has to be an IDR.
     pub idr: bool,
+    /// Somebody shall be able to join at one of the next frames; told once.
+    pub join: bool,
     /// Targets of the encoder.
     pub tuning: Tuning,
     /// Another encoder is wanted than the one that the agent started with.
@@ -87,6 +89,7 @@ impl Colours {
 struct State {
     viewer: Option<u64>,
     idr: bool,
+    join: bool,
     tuning: Tuning,
     choice: Option<Choice>,
     colours: Colours,
@@ -120,6 +123,7 @@ impl Hub {
         let state = State {
             viewer: None,
             idr: false,
+            join: false,
             tuning,
             choice: None,
             colours: Colours::default(),
@@ -161,6 +165,7 @@ impl Hub {
         Orders {
             viewer: state.viewer,
             idr: state.idr,
+            join: std::mem::take(&mut state.join),
             tuning: state.tuning,
             choice: state.choice,
             chroma: state.colours.wanted(),
@@ -211,6 +216,14 @@ impl Hub {
         let mut guard = self.lock();
         let state = &mut *guard;
         change(&mut state.idr, &mut state.tuning);
+        state.fresh = true;
+        self.changed.notify_all();
+    }
+
+    /// For the link: somebody shall be able to join without an IDR, if that can be.
+    pub fn order_join(&self) {
+        let mut state = self.lock();
+        state.join = true;
         state.fresh = true;
         self.changed.notify_all();
     }

@@ -38,6 +38,8 @@ struct Live {
     /// The viewer was told of a stream of this size.
     started: Option<(u32, u32)>,
     next: FrameNumber,
+    /// Somebody shall be able to join, and cannot yet.
+    join: bool,
     /// Refinements still to do, and when the next one is due.
     refine: Option<(u32, Instant)>,
     /// Earliest time of the next frame.
@@ -83,6 +85,7 @@ impl Live {
             colour: Default::default(),
             started: None,
             next: FrameNumber(0),
+            join: false,
             refine: None,
             due: Instant::now(),
             allowance: Allowance::default(),
@@ -94,6 +97,7 @@ impl Live {
         let frame = Duration::from_secs(1) / u32::from(orders.tuning.fps);
         let now = Instant::now();
         hub.watch.pipeline.enter(Stage::Capture);
+        self.join |= orders.join;
         if !orders.room {
             if capture.has_passed_over() {
                 hub.count(|report| {
@@ -125,7 +129,7 @@ impl Live {
         hub.publish_display(capture.state());
         let changed = look == Look::Changed;
         let refine = self.refine.is_some_and(|(_, at)| now >= at);
-        if changed || refine || orders.idr || self.encoder.is_none() {
+        if changed || refine || orders.idr || self.join || self.encoder.is_none() {
             if changed {
                 self.refine = None;
             }
@@ -210,7 +214,9 @@ impl Live {
             }
         };
         encoder.tune(orders.tuning)?;
-        let unit = encoder.encode_scanout(Request { frame, idr, time: seen }, capture.planes())?;
+        let request = Request { frame, idr, time: seen };
+        let unit = encoder.encode_scanout(request, capture.planes(), self.join)?;
+        self.join = false;
         if let Some(state) = encoder.take_news() {
             hub.publish_encoder(state);
         }

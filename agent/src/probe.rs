@@ -119,7 +119,7 @@ fn stream(candidate: &Candidate, plan: Plan, tried: &mut Tried) -> Result<(), Va
         mirror.update(&pixels, plan.size.0 as usize * 4, &mut damage);
         picture.update(&mirror, &damage, None);
         let (idr, begun) = (number % IDRS == 0, Instant::now());
-        let (bytes, _) = remote.encode(&picture, damage.rects(), idr, plan.rate)?;
+        let bytes = remote.encode(&picture, damage.rects(), idr, plan.rate)?.bytes;
         tried.times.push(begun.elapsed().as_micros() as u64);
         tried.bytes += bytes.len();
         if let Some(announced) = check::access_unit(&bytes, idr)? {
@@ -204,6 +204,9 @@ impl Report {
                 let blending = if opened.blends { "yes" } else { "no" };
                 let _ = writeln!(out, "  conversion    {conversion}, of cursors {blending}");
                 let _ = writeln!(out, "  our headers   {}", opened.packed);
+                let refresh = if opened.refreshes { "yes" } else { "no: IDRs" };
+                let _ = writeln!(out, "  intra refresh {refresh}");
+                let _ = writeln!(out, "  regions       {}", opened.regions);
                 let _ = writeln!(out, "  opened in     {} ms", tried.open_ms);
             }
             if let Some(sps) = &tried.announced {
@@ -276,8 +279,8 @@ impl Report {
                 }
                 let _ = write!(
                     out,
-                    ",\"conversion\":{},\"blending\":{},\"open_ms\":{}",
-                    opened.converts, opened.blends, tried.open_ms
+                    ",\"conversion\":{},\"blending\":{},\"refresh\":{},\"regions\":{},\"open_ms\":{}",
+                    opened.converts, opened.blends, opened.refreshes, opened.regions, tried.open_ms
                 );
             }
             if let Some(sps) = &tried.announced {

@@ -33,6 +33,8 @@ pub struct Admission {
 pub enum Order {
     /// The next frame has to be an IDR.
     Idr,
+    /// Somebody shall be able to join, by an IDR or by a recovery point.
+    Join,
     /// New targets for the encoder.
     Tune(Tuning),
     /// Viewers take so much colour.
@@ -74,8 +76,10 @@ pub struct Sessions {
 impl Sessions {
     /// No session yet. `tuning` is what each new session starts with.
     pub fn new(boot: [u8; 16], tuning: Tuning) -> Self {
-        let capabilities =
-            Capabilities::H264.with(Capabilities::DIAGNOSTICS).with(Capabilities::YUV444);
+        let capabilities = Capabilities::H264
+            .with(Capabilities::DIAGNOSTICS)
+            .with(Capabilities::YUV444)
+            .with(Capabilities::REFRESH);
         Self { boot, capabilities, current: None, tuning, diagnostics: Vec::new() }
     }
 
@@ -180,6 +184,7 @@ impl Sessions {
                 Outcome::Reply(GuestControl::Pong { id, host_sent: sent, received, sent: received })
             }
             HostControl::RequestIdr { stream: StreamId::VIDEO } => Outcome::Order(Order::Idr),
+            HostControl::RequestRefresh { stream: StreamId::VIDEO } => Outcome::Order(Order::Join),
             HostControl::SetBitrate { stream: StreamId::VIDEO, bitrate } => {
                 self.tuning.bitrate = bitrate;
                 Outcome::Order(Order::Tune(self.tuning))
@@ -193,6 +198,7 @@ impl Sessions {
             }
             // Streams that this agent does not have.
             HostControl::RequestIdr { .. }
+            | HostControl::RequestRefresh { .. }
             | HostControl::SetBitrate { .. }
             | HostControl::SetFrameRate { .. }
             | HostControl::SetChroma { .. } => Outcome::Ignored,
@@ -305,7 +311,10 @@ mod tests {
             Admission { answer: GuestHello::Welcome { capabilities, .. }, .. } => capabilities,
             other => panic!("refused: {other:?}"),
         };
-        let first = Capabilities::H264.with(Capabilities::DIAGNOSTICS).with(Capabilities::YUV444);
+        let first = Capabilities::H264
+            .with(Capabilities::DIAGNOSTICS)
+            .with(Capabilities::YUV444)
+            .with(Capabilities::REFRESH);
         assert_eq!(told(&mut sessions), first);
         sessions.offer(Capabilities::INPUT);
         assert_eq!(told(&mut sessions), first.with(Capabilities::INPUT));
@@ -392,6 +401,10 @@ mod tests {
         assert_eq!(
             handle(HostControl::RequestIdr { stream: video }),
             Ok(Outcome::Order(Order::Idr))
+        );
+        assert_eq!(
+            handle(HostControl::RequestRefresh { stream: video }),
+            Ok(Outcome::Order(Order::Join))
         );
         assert_eq!(handle(HostControl::RequestIdr { stream: StreamId(9) }), Ok(Outcome::Ignored));
         handle(HostControl::SetFrameRate { stream: video, fps: 0 }).expect("clamped");

@@ -51,6 +51,9 @@ fn claims() -> String {
         FrameRate = "VAEncMiscParameterFrameRate";
         Hrd = "VAEncMiscParameterHRD";
         MaxFrameSize = "VAEncMiscParameterBufferMaxFrameSize";
+        Refresh = "VAEncMiscParameterRIR";
+        Region = "VAEncROI";
+        Regions = "VAEncMiscParameterBufferROI";
         CodedSegment = "VACodedBufferSegment";
         Rectangle = "VARectangle";
         ColorProperties = "VAProcColorProperties";
@@ -83,6 +86,18 @@ fn claims() -> String {
     offsets!(out, RateControl = "VAEncMiscParameterRateControl": window_size = "window_size",
         initial_qp = "initial_qp", rc_flags = "rc_flags", max_qp = "max_qp",
         target_frame_size = "target_frame_size");
+    offsets!(out, Refresh = "VAEncMiscParameterRIR": rir_flags = "rir_flags",
+        intra_insertion_location = "intra_insertion_location",
+        intra_insert_size = "intra_insert_size",
+        qp_delta_for_inserted_intra = "qp_delta_for_inserted_intra");
+    offsets!(out, Region = "VAEncROI": roi_value = "roi_value");
+    offsets!(out, Regions = "VAEncMiscParameterBufferROI": max_delta_qp = "max_delta_qp",
+        min_delta_qp = "min_delta_qp", roi = "roi", roi_flags = "roi_flags");
+    // Behind the type at once, even where a pointer is in it.
+    let behind = [offset_of!(Misc<Hrd>, data), offset_of!(Misc<Regions>, data)];
+    for offset in behind {
+        out.push_str(&format!("OFFSET(VAEncMiscParameterBuffer, data, {offset})\n"));
+    }
     offsets!(out, CodedSegment = "VACodedBufferSegment": status = "status", buf = "buf", next = "next");
     offsets!(out, Pipeline = "VAProcPipelineParameterBuffer": surface_region = "surface_region",
         surface_color_standard = "surface_color_standard", output_region = "output_region",
@@ -110,12 +125,15 @@ fn claims() -> String {
         ATTRIB_MAX_PICTURE_HEIGHT => "VAConfigAttribMaxPictureHeight",
         ATTRIB_ENC_INTRA_REFRESH => "VAConfigAttribEncIntraRefresh",
         ATTRIB_ENC_ROI => "VAConfigAttribEncROI",
+        REFRESH_COLUMN => "VA_ENC_INTRA_REFRESH_ROLLING_COLUMN",
+        REFRESH_ROW => "VA_ENC_INTRA_REFRESH_ROLLING_ROW",
         BLEND_PREMULTIPLIED => "VA_BLEND_PREMULTIPLIED_ALPHA",
         ATTRIB_MAX_FRAME_SIZE => "VAConfigAttribMaxFrameSize",
         RC_CBR => "VA_RC_CBR", RC_VBR => "VA_RC_VBR", RC_CQP => "VA_RC_CQP",
         PACKED_SEQUENCE => "VA_ENC_PACKED_HEADER_SEQUENCE",
         PACKED_PICTURE => "VA_ENC_PACKED_HEADER_PICTURE",
         PACKED_SLICE => "VA_ENC_PACKED_HEADER_SLICE",
+        PACKED_RAW => "VA_ENC_PACKED_HEADER_RAW_DATA",
         RT_FORMAT_YUV420 => "VA_RT_FORMAT_YUV420", RT_FORMAT_RGB32 => "VA_RT_FORMAT_RGB32",
         BUFFER_CODED => "VAEncCodedBufferType",
         BUFFER_SEQUENCE => "VAEncSequenceParameterBufferType",
@@ -129,9 +147,12 @@ fn claims() -> String {
         MISC_RATE_CONTROL => "VAEncMiscParameterTypeRateControl",
         MISC_MAX_FRAME_SIZE => "VAEncMiscParameterTypeMaxFrameSize",
         MISC_HRD => "VAEncMiscParameterTypeHRD",
+        MISC_REFRESH => "VAEncMiscParameterTypeRIR",
+        MISC_ROI => "VAEncMiscParameterTypeROI",
         HEADER_SEQUENCE => "VAEncPackedHeaderSequence",
         HEADER_PICTURE => "VAEncPackedHeaderPicture",
         HEADER_SLICE => "VAEncPackedHeaderSlice",
+        HEADER_RAW => "VAEncPackedHeaderRawData",
         SURFACE_PIXEL_FORMAT => "VASurfaceAttribPixelFormat",
         SURFACE_MEMORY_TYPE => "VASurfaceAttribMemoryType",
         SURFACE_EXTERNAL => "VASurfaceAttribExternalBufferDescriptor",
@@ -210,6 +231,29 @@ fn claims() -> String {
     ] {
         out.push_str(&format!(
             "{{ VAEncMiscParameterRateControl x = {{0}}; x.rc_flags.bits.{field} = 1; if (x.rc_flags.value != {mask}u) return 99; }}\n"
+        ));
+    }
+    for (ty, word, field, mask) in [
+        ("VAEncMiscParameterRIR", "rir_flags", "enable_rir_column", REFRESH_COLUMN),
+        ("VAEncMiscParameterRIR", "rir_flags", "enable_rir_row", REFRESH_ROW),
+        (
+            "VAEncMiscParameterBufferROI",
+            "roi_flags",
+            "roi_value_is_qp_delta",
+            ROI_VALUE_IS_QP_DELTA,
+        ),
+    ] {
+        out.push_str(&format!(
+            "{{ {ty} x = {{0}}; x.{word}.bits.{field} = 1; if (x.{word}.value != {mask}u) return 98; }}\n"
+        ));
+    }
+    for (field, value, mask) in [
+        ("num_roi_regions", 0xff, ROI_REGIONS),
+        ("roi_rc_priority_support", 1, ROI_PRIORITY),
+        ("roi_rc_qp_delta_support", 1, ROI_QP_DELTA),
+    ] {
+        out.push_str(&format!(
+            "{{ VAConfigAttribValEncROI x = {{0}}; x.bits.{field} = {value}; if (x.value != {mask}u) return 97; }}\n"
         ));
     }
     out.push_str("return 0; }\n");

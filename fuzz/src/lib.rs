@@ -365,6 +365,7 @@ fn host_seeds() -> Vec<Vec<u8>> {
         HostControl::SetBitrate { stream, bitrate: transom_protocol::BitRate(8_000_000) },
         HostControl::SetFrameRate { stream, fps: 60 },
         HostControl::Goodbye,
+        HostControl::RequestRefresh { stream },
         HostControl::SetChroma { stream, chroma: transom_protocol::Chroma::Yuv444 },
     ];
     let batch = [

@@ -10,7 +10,7 @@ use transom_agent::capture::buffers::Dmabuf;
 use transom_agent::capture::cursor::Cursor;
 use transom_agent::damage::Rect;
 use transom_agent::encode::vaapi::message::{self, Answer};
-use transom_agent::encode::vaapi::{Opened, Rate, Remote, check};
+use transom_agent::encode::vaapi::{Access, Opened, Rate, Remote, check};
 use transom_agent::picture::Picture;
 use transom_agent::sys::pair::End;
 use transom_agent::sys::shared::Shared;
@@ -73,7 +73,11 @@ pub fn helper(data: &[u8]) {
     let picture = Picture::new(SIZE);
     let all = [Rect { x: 0, y: 0, width: SIZE.0, height: SIZE.1 }];
     for frame in 0..answers {
-        let idr = first >> (3 + frame.min(4)) & 1 == 1;
+        let access = match first >> (3 + frame.min(4)) & 3 {
+            0 => Access::None,
+            2 => Access::Refresh,
+            _ => Access::Idr,
+        };
         let primary = Dmabuf {
             fd: output.fd().try_clone_to_owned().expect("a descriptor"),
             fourcc: u32::from_le_bytes(*b"XR24"),
@@ -85,10 +89,10 @@ pub fn helper(data: &[u8]) {
         };
         let cursor = Cursor { x: -1, y: 15, width: 4, height: 4, pixels: vec![99; 64] };
         let planes = Planes { primary: &primary, cursor: (frame % 2 == 1).then_some(&cursor) };
-        let Ok((unit, _)) = remote.encode_scanout(&picture, &all, idr, RATE, Some(planes)) else {
+        let Ok(coded) = remote.encode_scanout(&picture, &all, access, RATE, Some(planes)) else {
             return;
         };
-        let announced = check::access_unit(&unit, idr).expect("was looked over");
+        let announced = check::access_unit(&coded.bytes, coded.idr).expect("was looked over");
         assert!(announced.is_none_or(|a| check::fits(&a, SIZE).is_ok()), "nor another size");
         assert!(remote.path().len() <= 1200 && !remote.path().contains('\n'), "fit for a log");
     }
@@ -124,9 +128,16 @@ pub fn helper_seeds() -> Vec<Vec<u8>> {
             packed: word("none"),
             converts,
             blends: converts,
+            refreshes: converts,
+            regions: u8::from(converts),
         })
     };
-    let encoded = |length| Answer::Encoded { length, qp: Some(30), path: "upload (image)".into() };
+    let encoded = |length| Answer::Encoded {
+        length,
+        qp: Some(30),
+        refreshing: false,
+        path: "upload (image)".into(),
+    };
     let failed = |usable| Answer::Failed { reason: "no\nsuch thing".into(), usable };
     let script = |idrs: u8, answers: &[Answer]| {
         let mut out = vec![idrs << 3 | answers.len() as u8];

@@ -115,6 +115,8 @@ impl Capabilities {
     pub const DIAGNOSTICS: Self = Self(4);
     /// [`HostControl::SetChroma`].
     pub const YUV444: Self = Self(8);
+    /// [`HostControl::RequestRefresh`].
+    pub const REFRESH: Self = Self(16);
 
     /// Whether all of `others` are among these.
     pub const fn contains(self, others: Self) -> bool {
@@ -234,10 +236,17 @@ pub enum HostControl {
         /// The most that is wanted.
         chroma: Chroma,
     },
+    /// Somebody shall be able to begin with one of the next frames, and it may take some: an encoder
+    /// with intra refresh sends a recovery point and then the picture a part at a time, every other
+    /// one an IDR. The access units of a refresh are none that [`GuestMedia::AccessUnit`] calls IDRs.
+    RequestRefresh {
+        /// Which stream.
+        stream: StreamId,
+    },
 }
 
 impl Message for HostControl {
-    const KINDS: u32 = 6;
+    const KINDS: u32 = 7;
 }
 
 /// Guest to host on the control connection.

@@ -95,6 +95,7 @@ fn control_from_the_host() {
         (HostControl::SetFrameRate { stream: StreamId::VIDEO, fps: 60 }, "03003c"),
         (HostControl::Goodbye, "04"),
         (HostControl::SetChroma { stream: StreamId::VIDEO, chroma: Chroma::Yuv444 }, "050001"),
+        (HostControl::RequestRefresh { stream: StreamId::VIDEO }, "0600"),
     ]);
     pin(Chroma::Yuv420, "00");
 }

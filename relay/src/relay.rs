@@ -28,7 +28,7 @@ use crate::{
     session::{AccessUnit, Event, Session, SessionError, Welcome},
     stats::Collector,
     status::{State, Status},
-    video::{Passage, Video},
+    video::{Entry, Passage, Video},
 };
 
 mod input;
@@ -332,7 +332,14 @@ impl Relay {
             }
             self.video.report(now, session.clock().nanos(now));
             let wishes = self.source.take_wishes();
-            if self.video.take_idr_wish(now) || wishes.idr {
+            match self.video.take_idr_wish(now) {
+                Some(Entry::Refresh) if abilities.contains(Capabilities::REFRESH) => {
+                    session.request_refresh();
+                }
+                Some(_) => session.request_idr(),
+                None => {}
+            }
+            if wishes.idr {
                 session.request_idr();
             }
             if abilities.contains(Capabilities::YUV444) {

@@ -142,6 +142,8 @@ pub struct Session {
     /// Since when an answer is due.
     waiting_since: Option<Instant>,
     idr: IdrGate,
+    /// Somebody shall be able to join, with or without an IDR.
+    refresh: bool,
     bitrate: Option<BitRate>,
     /// What the guest was told, and what it is to be told.
     chroma: (Chroma, Chroma),
@@ -171,6 +173,7 @@ impl Session {
             next_ping: now,
             waiting_since: None,
             idr: IdrGate::default(),
+            refresh: false,
             bitrate: None,
             chroma: Default::default(),
             expected: None,
@@ -314,6 +317,11 @@ impl Session {
         self.idr.wanted = true;
     }
 
+    /// It is time for a frame that somebody can begin with; an IDR that is wanted anyway is one.
+    pub fn request_refresh(&mut self) {
+        self.refresh = true;
+    }
+
     /// Sets the encoder's target.
     pub fn set_bitrate(&mut self, bitrate: BitRate) {
         self.bitrate = Some(bitrate);
@@ -344,6 +352,10 @@ impl Session {
         if self.idr.wanted && self.idr.due().is_none_or(|due| due <= now) {
             self.idr = IdrGate { wanted: false, last: Some(now) };
             wire::encode(&HostControl::RequestIdr { stream: StreamId::VIDEO }, 0, out);
+            self.refresh = false;
+        }
+        if std::mem::take(&mut self.refresh) && !self.idr.wanted {
+            wire::encode(&HostControl::RequestRefresh { stream: StreamId::VIDEO }, 0, out);
         }
         if self.next_ping <= now {
             wire::encode(

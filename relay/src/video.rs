@@ -37,6 +37,18 @@ pub struct Config {
     pub ttl: u8,
     /// Between the IDRs that are asked for unprompted; plain RTP viewers have no way to ask.
     pub idr_interval: Option<Duration>,
+    /// What is asked for instead of an IDR.
+    pub entry: Entry,
+}
+
+/// What a viewer of plain RTP can begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Entry {
+    /// An IDR, as every decoder can.
+    #[default]
+    Idr,
+    /// A recovery point, where the guest's encoder has them.
+    Refresh,
 }
 
 impl Config {
@@ -212,13 +224,13 @@ impl Video {
         idr
     }
 
-    /// Whether it is time for an IDR that nobody asked for.
-    pub fn take_idr_wish(&mut self, now: Instant) -> bool {
+    /// Whether it is time for a frame to begin with that nobody asked for.
+    pub fn take_idr_wish(&mut self, now: Instant) -> Option<Entry> {
         let due = self.next_idr.is_some_and(|due| due <= now) && !self.config.outputs.is_empty();
         if due {
             self.next_idr = self.config.idr_interval.map(|interval| now + interval);
         }
-        due
+        due.then_some(self.config.entry)
     }
 
     /// The guest is gone: there is nobody to ask for an IDR until the stream starts again.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use transom_tests::card::pattern;
-use transom_tests::{Display, Guest, Process, Qemu, Relay, Test, Uml, Viewer, machine_test, va};
+use transom_tests::{
+    Display, Guest, Process, Qemu, Relay, Test, Uml, Viewer, machine_test, project_dir, va,
+};
 
 const LIMIT: Duration = Duration::from_secs(240);
 const SOON: Duration = Duration::from_secs(30);
@@ -188,7 +190,7 @@ fn wait_agent(guest: &Guest, text: &str) -> Result<()> {
 #[test]
 fn the_agent_encodes_through_libva_in_a_guest() {
     machine_test("the agent encodes through libva in a guest", LIMIT, |test| {
-        let guest = guest(test, "radeonsi,paced")?;
+        let guest = guest(test, "paced,refresh,roi")?;
         guest.start_agent(&[])?;
         let mut card = guest.testcard()?;
         card.tell("mode 1280x720 XRGB8888")?;
@@ -229,6 +231,13 @@ fn the_agent_encodes_through_libva_in_a_guest() {
         ensure!(!log.contains("given up"), "{log}");
         // The scanout's own buffer went to the driver.
         ensure!(log.contains("pictures come by dma-buf"), "{log}");
+        // Who comes late, on a screen that rests, to a relay that asks for refreshes: a whole one
+        // has to go by, for nobody asks for an IDR.
+        drop((viewer, relay));
+        let relay = Relay::start_with(test, &guest, &[("TRANSOM_REFRESH", "1")])?;
+        wait_agent(&guest, "the picture is refreshed a part at a time")?;
+        let late = Viewer::ffmpeg(test, &relay.sdp())?;
+        late.wait_like(&pattern(4, 800, 600), TRUE, SOON).context("by a refresh")?;
         Ok(())
     });
 }
@@ -355,6 +364,32 @@ fn the_shipped_image_encodes_through_libva_in_its_sandbox() {
         println!("{psnr:.1} dB, by {path}");
         ensure!(path.starts_with("dma-buf"), "{info:#}");
         ensure!(!guest.console().contains("given up"), "the driver was given up");
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "wants `make image FLAVOUR=gpu` and minutes of emulation: cargo test --release -p transom-tests --test vaapi -- --ignored"]
+fn the_gpu_image_goes_on_in_software_where_there_is_no_gpu() {
+    let limit = Duration::from_secs(580);
+    machine_test("the gpu image goes on in software where there is no gpu", limit, |test| {
+        let image = project_dir().join("dist/transom-gpu.vhdx");
+        ensure!(image.exists(), "there is no {}: make image FLAVOUR=gpu", image.display());
+        let display = Display::VirtioGpu { width: 640, height: 480 };
+        let guest = Qemu::new(test).image(&image).display(display).boot()?;
+        let relay = Relay::start(test, &guest)?;
+        let viewer = Viewer::ffmpeg(test, &relay.sdp())?;
+        let long = Duration::from_secs(180);
+        guest.wait_console("encoder: not ", long)?;
+        viewer.wait_frames(10, long)?;
+        let info = diag(&guest, "info")?;
+        ensure!(info["facts"]["encoder.name"] == "screen", "{info:#}");
+        // Two nodes, a driver for each, and why neither of them encodes.
+        let doctor = diag(&guest, "doctor")?.to_string();
+        println!("{doctor}");
+        for words in ["(virtio_gpu): virtio_gpu", "(vgem): d3d12", "no /dev/dxg"] {
+            ensure!(doctor.contains(words), "no '{words}' in {doctor}");
+        }
         Ok(())
     });
 }

@@ -20,7 +20,7 @@ use transom_protocol::message::Chroma;
 
 use super::screen::Screen;
 use super::vaapi::candidates::{self, Candidate};
-use super::vaapi::{Progress, Rate, Remote, VaapiError};
+use super::vaapi::{Access, Coded, Progress, Rate, Remote, VaapiError};
 use super::{AccessUnit, EncodeError, Request, Tuning};
 use crate::capture::Planes;
 use crate::sys::va;
@@ -230,7 +230,8 @@ impl Auto {
         self.news.take()
     }
 
-    /// Encodes one frame; a driver that fails is replaced in the middle of it.
+    /// Encodes one frame; a driver that fails is replaced in the middle of it. With `join`, decoders
+    /// can begin with it: by a refresh where the driver has that, else as an IDR.
     ///
     /// # Errors
     ///
@@ -239,6 +240,7 @@ impl Auto {
         &mut self,
         request: Request<'_>,
         planes: Option<Planes<'_>>,
+        join: bool,
     ) -> Result<AccessUnit, EncodeError> {
         let picture = request.frame.picture;
         if picture.size() != self.size {
@@ -255,9 +257,11 @@ impl Auto {
         if halved && let Hardware::Running(name, remote, since) = &mut self.hardware {
             // The first frame of an encoder is an IDR, whoever asks.
             let idr = request.idr || self.software.is_some() || remote.frames() == 0;
+            let access = if join && !idr { Access::Refresh } else { idr.into() };
             let path = remote.path().to_owned();
-            match remote.encode_scanout(picture, request.frame.damage.rects(), idr, rate, planes) {
-                Ok((bytes, qp)) => {
+            let damage = request.frame.damage.rects();
+            match remote.encode_scanout(picture, damage, access, rate, planes) {
+                Ok(Coded { bytes, qp, idr, refreshing }) => {
                     self.software = None;
                     if remote.path() != path {
                         // Each time that a cursor appears or goes: nothing for the journal.
@@ -266,6 +270,8 @@ impl Auto {
                     }
                     let budget = rate.bitrate / u32::from(rate.fps.max(1)) / 8;
                     let coarse = qp.map_or(bytes.len() as u32 > budget, |qp| qp > COARSE);
+                    // A refresh has to end on a screen that rests, too.
+                    let coarse = coarse || refreshing;
                     return Ok(AccessUnit { bytes, idr, coarse });
                 }
                 Err(error) => {
@@ -282,7 +288,7 @@ impl Auto {
             Some(software) => software,
             none => none.insert(Box::new(Screen::new(self.size, self.tuning)?)),
         };
-        let unit = software.encode(Request { idr: request.idr || fresh, ..request })?;
+        let unit = software.encode(Request { idr: request.idr || join || fresh, ..request })?;
         if fresh {
             self.tell();
         }

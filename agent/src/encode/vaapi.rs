@@ -21,13 +21,14 @@ mod headers;
 pub mod message;
 mod parameters;
 mod profile;
+mod refresh;
 mod remote;
 mod serve;
 mod session;
 
-pub use message::{Opened, Source};
+pub use message::{Access, Opened, Source};
 pub use parameters::Rate;
-pub use remote::{Progress, Remote, set_program};
+pub use remote::{Coded, Progress, Remote, set_program};
 pub use serve::serve;
 
 /// Why VA-API gave no frame.

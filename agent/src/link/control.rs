@@ -90,6 +90,7 @@ fn answer(shared: &Shared, stream: &mut Stream, message: &[u8]) -> io::Result<bo
             write(stream, &reply)?;
         }
         Outcome::Order(Order::Idr) => shared.hub.order(|idr, _| *idr = true),
+        Outcome::Order(Order::Join) => shared.hub.order_join(),
         Outcome::Order(Order::Tune(new)) => shared.hub.order(|_, tuning| *tuning = new),
         Outcome::Order(Order::Colour(chroma)) => {
             shared.hub.colour(|colours| colours.relay = chroma);

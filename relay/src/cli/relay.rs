@@ -35,6 +35,8 @@ Examples:
       -protocol_whitelist file,udp,rtp guest.sdp
   Send a guest with CID 3 to a viewer and to everyone on the local network:
     transom relay vsock:3 --rtp udp://192.0.2.7:5004 --rtp udp://239.255.0.1:5004
+  The same without a large frame every two seconds, where the guest's GPU can do without:
+    transom relay vsock:3 --rtp udp://239.255.0.1:5004 --refresh
   Play it in a browser, on this machine:
     transom relay doom=vsock:3 --http 8889
     transom link doom
@@ -83,6 +85,11 @@ pub struct RelayArgs {
     /// cannot ask for one themselves and would wait for a picture.
     #[arg(long, value_name = "SECONDS", env = "TRANSOM_IDR_INTERVAL", default_value = "2", value_parser = seconds)]
     idr_interval: Duration,
+
+    /// Have the guest's encoder refresh the picture a part at a time instead of those IDRs, if it can
+    /// (docs/vaapi.md): no large frames, but viewers have to know recovery points, as ffmpeg does.
+    #[arg(long, env = "TRANSOM_REFRESH", requires = "rtp", value_parser = FalseyValueParser::new())]
+    refresh: bool,
 
     /// Longest RTP packet in bytes, with its 12 bytes of header.
     #[arg(long, value_name = "BYTES", env = "TRANSOM_PAYLOAD", default_value_t = DEFAULT_PACKET as u16, value_parser = clap::value_parser!(u16).range(200..=8900))]
@@ -171,6 +178,7 @@ pub fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
             packet: args.payload.into(),
             ttl: args.ttl,
             idr_interval: (!args.idr_interval.is_zero()).then_some(args.idr_interval),
+            entry: if args.refresh { video::Entry::Refresh } else { video::Entry::Idr },
         };
         let mut relays = JoinSet::new();
         let mut feeds = Vec::new();

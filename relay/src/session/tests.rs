@@ -193,6 +193,24 @@ fn many_wishes_make_one_request() {
 }
 
 #[test]
+fn a_refresh_is_asked_for_once_and_not_beside_an_idr() {
+    let mut world = World::new();
+    world.live(Duration::from_secs(1), Some(Duration::from_millis(1)));
+    let refresh = HostControl::RequestRefresh { stream: StreamId::VIDEO };
+    world.session.request_refresh();
+    world.session.request_refresh();
+    assert_eq!(world.requests(), [refresh]);
+    assert_eq!(world.requests(), []);
+    world.session.request_refresh();
+    world.session.request_idr();
+    assert_eq!(world.requests(), [IDR]);
+    // Nor beside one that has to wait for its turn.
+    world.session.request_idr();
+    world.session.request_refresh();
+    assert_eq!(world.requests(), []);
+}
+
+#[test]
 fn nothing_is_passed_on_before_an_idr() {
     let mut world = World::new();
     world.start();

@@ -33,8 +33,14 @@ const SPACE: u16 = 57;
 async fn main() -> Result<()> {
     let guest: GuestAddr = std::env::args().nth(1).context("usage: player GUEST")?.parse()?;
     let epoch = Instant::now();
-    let video =
-        video::Config { outputs: Vec::new(), sdp: None, packet: 1200, ttl: 1, idr_interval: None };
+    let video = video::Config {
+        outputs: Vec::new(),
+        sdp: None,
+        packet: 1200,
+        ttl: 1,
+        idr_interval: None,
+        entry: video::Entry::Idr,
+    };
     let (source, commands, feed) = feed::feed("guest", &guest);
     let config = Config { guest, port: PORT, bitrate: None, chroma: Policy::Auto };
     let relay = Relay::new(

@@ -45,6 +45,9 @@ pub enum Wrong {
     Reordering,
 }
 
+/// `payloadType` of a recovery point.
+const RECOVERY_POINT: u32 = 6;
+
 /// What an SPS announces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announced {
@@ -136,6 +139,22 @@ pub fn fits(announced: &Announced, size: (u32, u32)) -> Result<(), Wrong> {
         return Err(Wrong::Reordering);
     }
     Ok(())
+}
+
+/// Whether there is a recovery point among the supplemental information (7.3.2.3.1).
+pub fn has_recovery_point(bytes: &[u8]) -> bool {
+    units(bytes).filter(|unit| unit[0] & 0x1f == 6).any(|unit| {
+        let mut bits = Bits::of(unit);
+        while let Some((kind, size)) = bits.sei_number().zip(bits.sei_number()) {
+            if kind == RECOVERY_POINT {
+                return true;
+            }
+            if (0..size).any(|_| bits.take(8).is_none()) {
+                break;
+            }
+        }
+        false
+    })
 }
 
 fn name(idr: bool) -> &'static str {
@@ -285,6 +304,18 @@ impl<'a> Bits<'a> {
         Some((1u32 << zeros) - 1 + self.take(zeros)?)
     }
 
+    /// `payloadType` or `payloadSize`: a sum of bytes, of which all but the last are 255.
+    fn sei_number(&mut self) -> Option<u32> {
+        let mut sum = 0;
+        loop {
+            let byte = self.take(8)?;
+            sum += byte;
+            if byte != 255 {
+                return Some(sum);
+            }
+        }
+    }
+
     fn skip_scaling_list(&mut self, size: u32) -> Option<()> {
         let (mut last, mut next) = (8i32, 8i32);
         for _ in 0..size {
@@ -386,6 +417,7 @@ mod tests {
         fn bytes_of_any_kind_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..200), idr: bool) {
             let _ = access_unit(&bytes, idr);
             let _ = access_unit(&[&[0, 0, 1, 0x67][..], &bytes].concat(), idr);
+            let _ = has_recovery_point(&[&[0, 0, 1, 6][..], &bytes].concat());
         }
     }
 }

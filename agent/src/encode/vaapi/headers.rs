@@ -15,6 +15,9 @@ const NAL_SPS: u8 = 0x67;
 const NAL_PPS: u8 = 0x68;
 const NAL_IDR: u8 = 0x65;
 const NAL_SLICE: u8 = 0x61;
+const NAL_SEI: u8 = 0x06;
+/// `payloadType` of a recovery point.
+const RECOVERY_POINT: u32 = 6;
 
 /// What stays the same for all pictures of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +117,26 @@ impl Stream {
         out
     }
 
+    /// A recovery point: who begins here has the whole picture after as many `frames`, this one
+    /// among them. Not `exact_match_flag`: what a driver predicts a refreshed part from is its own.
+    pub fn recovery_point(&self, frames: u32) -> Vec<u8> {
+        let count = frames.saturating_sub(1);
+        let length = 2 * (32 - (count + 1).leading_zeros()) - 1 + 4;
+        let (mut bits, mut out) = (Bits::default(), Vec::new());
+        bits.put(8, RECOVERY_POINT);
+        bits.put(8, length.div_ceil(8));
+        bits.ue(count); // recovery_frame_cnt
+        bits.put(2, 0); // exact_match_flag, broken_link_flag
+        bits.put(2, 0); // changing_slice_group_idc
+        if !length.is_multiple_of(8) {
+            // What fills the last byte begins with a one (D.1.1).
+            let fill = 8 - length % 8;
+            bits.put(fill, 1 << (fill - 1));
+        }
+        bits.finish(NAL_SEI, &mut out);
+        out
+    }
+
     /// The header of a picture's only slice, without trailing bits, and its length in bits.
     pub fn slice(&self, idr: Option<u16>, frame: u32) -> (Vec<u8>, u32) {
         let (mut bits, mut out) = (Bits::default(), Vec::new());
@@ -194,6 +217,20 @@ mod tests {
                 assert_eq!(announced.reorder, Some(0));
                 check::fits(&announced, size).expect("as asked for");
             }
+        }
+    }
+
+    #[test]
+    fn recovery_points_tell_their_frames() {
+        let stream = Stream { size: (64, 64), profile: Profile::Main, level: 30 };
+        // Five bits and three that fill the byte, thirteen and three.
+        assert_eq!(stream.recovery_point(1), [0, 0, 0, 1, 6, 6, 1, 0b1000_0100, 0x80]);
+        assert_eq!(
+            stream.recovery_point(16),
+            [0, 0, 0, 1, 6, 6, 2, 0b0000_1000, 0b0000_0100, 0x80]
+        );
+        for frames in 1..=255 {
+            assert!(check::has_recovery_point(&stream.recovery_point(frames)));
         }
     }
 

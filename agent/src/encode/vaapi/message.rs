@@ -30,15 +30,35 @@ pub enum Order {
     },
     /// One frame.
     Encode {
-        /// It has to be decodable by itself.
-        idr: bool,
+        /// Whether decoders can begin with it.
+        access: Access,
         /// Bits per second.
         bitrate: u32,
         /// Most frames per second.
         fps: u16,
         /// Where the picture is.
         source: Source,
+        /// What matters most in it, as x, y, width and height; no more than the driver takes.
+        regions: Vec<[u32; 4]>,
     },
+}
+
+/// Whether decoders can begin with a frame (random access, ITU-T H.264, D.2.8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    /// No: it builds on the frame before.
+    None,
+    /// It is decodable by itself.
+    Idr,
+    /// A recovery point: it and the frames behind it refresh a part of the picture each.
+    Refresh,
+}
+
+impl From<bool> for Access {
+    /// An IDR or nothing.
+    fn from(idr: bool) -> Self {
+        if idr { Self::Idr } else { Self::None }
+    }
 }
 
 /// Where a picture is.
@@ -90,6 +110,8 @@ pub enum Answer {
         length: u32,
         /// Average quantiser, if the driver tells it.
         qp: Option<u8>,
+        /// A refresh has begun and is not over yet.
+        refreshing: bool,
         /// How the picture got to the encoder.
         path: String,
     },
@@ -121,6 +143,10 @@ pub struct Opened {
     pub converts: bool,
     /// Whether it lays cursors above them.
     pub blends: bool,
+    /// Whether it refreshes pictures bit by bit, with recovery points that we write.
+    pub refreshes: bool,
+    /// How many regions of interest a picture may have.
+    pub regions: u8,
 }
 
 /// Where the output begins in the shared memory.
@@ -153,6 +179,25 @@ pub fn rects(damage: &[Rect], size: (u32, u32)) -> Vec<[u32; 4]> {
     if rects.len() > MAX_RECTS { vec![[0, 0, size.0, size.1]] } else { rects }
 }
 
+/// What matters most in a picture: its damage, if that is little of it. Skipping the rest costs
+/// nothing, and where all is new nothing matters more than the rest.
+pub fn regions(damage: &[Rect], size: (u32, u32), most: usize) -> Vec<[u32; 4]> {
+    let area: u64 = damage.iter().map(|rect| rect.area()).sum();
+    if most == 0 || area == 0 || area * 4 > u64::from(size.0) * u64::from(size.1) {
+        return Vec::new();
+    }
+    let all = rects(damage, size);
+    // Several that lie next to one another are made one, in the order in which damage is found:
+    // from top to bottom.
+    let unite = |part: &[[u32; 4]]| {
+        let edge = |pick: fn(&[u32; 4]) -> u32| part.iter().map(pick);
+        let (x, y) = (edge(|r| r[0]).min()?, edge(|r| r[1]).min()?);
+        let (right, bottom) = (edge(|r| r[0] + r[2]).max()?, edge(|r| r[1] + r[3]).max()?);
+        Some([x, y, right - x, bottom - y])
+    };
+    all.chunks(all.len().div_ceil(most).max(1)).filter_map(unite).collect()
+}
+
 /// To bytes.
 pub fn encode<M: Serialize>(message: &M) -> Vec<u8> {
     postcard::to_allocvec(message).expect("these messages have no maps and no unsized sequences")
@@ -161,4 +206,27 @@ pub fn encode<M: Serialize>(message: &M) -> Vec<u8> {
 /// From bytes; `None` if they are no such message.
 pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Option<M> {
     postcard::from_bytes(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_damage_is_what_matters_and_no_more_than_can_be_told() {
+        let rect = |x, y, width, height| Rect { x, y, width, height };
+        let size = (640, 480);
+        let two = [rect(3, 5, 32, 16), rect(100, 300, 16, 16)];
+        assert_eq!(regions(&two, size, 8), [[2, 4, 34, 18], [100, 300, 16, 16]]);
+        assert_eq!(regions(&two, size, 1), [[2, 4, 114, 312]]);
+        assert!(regions(&two, size, 0).is_empty(), "the driver knows none");
+        assert!(regions(&[], size, 8).is_empty());
+        assert!(regions(&[rect(0, 0, 640, 121)], size, 8).is_empty(), "more than a quarter");
+        let many: Vec<_> = (0..30).map(|row| rect(0, row * 16, 8, 8)).collect();
+        for most in 1..40 {
+            let told = regions(&many, size, most);
+            assert!(!told.is_empty() && told.len() <= most, "{most}: {told:?}");
+            assert_eq!(told.iter().map(|r| r[1] + r[3]).max(), Some(29 * 16 + 8));
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::candidates::Candidate;
-use super::message::{self, Answer, Layout, Opened, Order, Overlay, Source};
+use super::message::{self, Access, Answer, Layout, Opened, Order, Overlay, Source};
 use super::parameters::Rate;
 use super::{VaapiError, check};
 use crate::capture::Planes;
@@ -44,10 +44,23 @@ pub enum Progress {
     Ready,
 }
 
+/// An access unit.
+#[derive(Debug)]
+pub struct Coded {
+    /// Annex B.
+    pub bytes: Vec<u8>,
+    /// Average quantiser, if the driver tells it.
+    pub qp: Option<u8>,
+    /// Whether it is an IDR, as was asked for or because there was nothing better.
+    pub idr: bool,
+    /// A refresh is not over yet: the next frames bring more of it.
+    pub refreshing: bool,
+}
+
 /// What came of a frame.
 enum Outcome {
-    /// The access unit and the quantiser.
-    Unit((Vec<u8>, Option<u8>)),
+    /// An access unit.
+    Unit(Coded),
     /// Not by this path; the reason.
     Refused(String),
 }
@@ -68,6 +81,13 @@ pub struct Remote {
     imports: bool,
     /// So are cursors above them.
     blends: bool,
+    /// Refreshes are asked for until one has no recovery point; an IDR is then owed instead.
+    refreshes: bool,
+    owes_idr: bool,
+    /// A refresh is under way.
+    refreshing: bool,
+    /// One was, which is told once.
+    has_refreshed: bool,
     /// What the driver last had above one: columns and rows, pixels.
     above: Option<((u32, u32), Vec<u8>)>,
     /// How the last picture got to the encoder.
@@ -116,6 +136,10 @@ impl Remote {
             frames: 0,
             imports: false,
             blends: false,
+            refreshes: false,
+            owes_idr: false,
+            refreshing: false,
+            has_refreshed: false,
             above: None,
             path: String::new(),
         }
@@ -149,6 +173,7 @@ impl Remote {
             Some(Answer::Opened(opened)) => {
                 self.imports = opened.converts;
                 self.blends = opened.blends;
+                self.refreshes = opened.refreshes;
                 self.path = plain(&opened.path);
                 self.opened = Some(Opened { driver: plain(&opened.driver), ..opened });
                 Ok(Progress::Ready)
@@ -179,8 +204,8 @@ impl Remote {
         &self.path
     }
 
-    /// Encodes a picture from its scanout where the driver takes that, else from memory; yields the
-    /// access unit and the quantiser.
+    /// Encodes a picture from its scanout where the driver takes that, else from memory. Where the
+    /// driver refreshes nothing, an IDR comes instead.
     ///
     /// # Errors
     ///
@@ -189,10 +214,12 @@ impl Remote {
         &mut self,
         picture: &Picture,
         damage: &[Rect],
-        idr: bool,
+        access: impl Into<Access>,
         rate: Rate,
         planes: Option<Planes<'_>>,
-    ) -> Result<(Vec<u8>, Option<u8>), VaapiError> {
+    ) -> Result<Coded, VaapiError> {
+        let access = access.into();
+        let regions = self.regions(damage);
         if let Some(Planes { primary: scanout, cursor }) = planes
             && self.imports
             && let Some(overlay) = self.overlay(cursor)
@@ -205,7 +232,8 @@ impl Remote {
                 offset: scanout.offset,
                 start: scanout.start,
             };
-            match self.order(idr, rate, Source::Dmabuf(layout, overlay), &[scanout.fd.as_fd()])? {
+            let source = Source::Dmabuf(layout, overlay);
+            match self.order(access, rate, source, &regions, &[scanout.fd.as_fd()])? {
                 Outcome::Unit(unit) => {
                     self.pass_over(damage);
                     return Ok(unit);
@@ -220,7 +248,13 @@ impl Remote {
                 }
             }
         }
-        self.encode(picture, damage, idr, rate)
+        self.encode(picture, damage, access, rate)
+    }
+
+    /// What matters most in a picture with this damage, as far as the driver wants to know.
+    fn regions(&self, damage: &[Rect]) -> Vec<[u32; 4]> {
+        let most = self.opened.as_ref().map_or(0, |opened| opened.regions);
+        message::regions(damage, self.size, most.into())
     }
 
     /// What the driver has to lay above a scanout; `None` if it cannot.
@@ -242,7 +276,7 @@ impl Remote {
         Some(Some(Overlay { area: [area.x, area.y, width, height], fresh }))
     }
 
-    /// Encodes a picture in memory; yields the access unit and the quantiser.
+    /// Encodes a picture in memory.
     ///
     /// # Errors
     ///
@@ -251,14 +285,15 @@ impl Remote {
         &mut self,
         picture: &Picture,
         damage: &[Rect],
-        idr: bool,
+        access: impl Into<Access>,
         rate: Rate,
-    ) -> Result<(Vec<u8>, Option<u8>), VaapiError> {
+    ) -> Result<Coded, VaapiError> {
+        let regions = self.regions(damage);
         self.pass_over(damage);
         let rects = message::rects(&self.stale, self.size);
         rects.iter().for_each(|rect| self.share(picture, *rect));
         self.stale.clear();
-        match self.order(idr, rate, Source::Memory(rects), &[])? {
+        match self.order(access.into(), rate, Source::Memory(rects), &regions, &[])? {
             Outcome::Unit(unit) => Ok(unit),
             Outcome::Refused(reason) => Err(VaapiError::Driver(reason)),
         }
@@ -266,24 +301,44 @@ impl Remote {
 
     fn order(
         &mut self,
-        idr: bool,
+        access: Access,
         rate: Rate,
         source: Source,
+        regions: &[[u32; 4]],
         fds: &[BorrowedFd<'_>],
     ) -> Result<Outcome, VaapiError> {
         let (bitrate, fps) = (rate.bitrate, rate.fps);
-        let order = Order::Encode { idr, bitrate, fps, source };
+        let access = match access {
+            _ if self.owes_idr => Access::Idr,
+            Access::Refresh if !self.refreshes => Access::Idr,
+            access => access,
+        };
+        let regions = regions.to_vec();
+        let order = Order::Encode { access, bitrate, fps, source, regions };
         let send = self.socket.send(&message::encode(&order), fds);
         send.map_err(|_| self.epitaph())?;
         let deadline = if self.frames == 0 { FIRST_DEADLINE } else { FRAME_DEADLINE };
         match self.answer(deadline)? {
-            Some(Answer::Encoded { length, qp, path }) => {
-                let unit = self.fetch(length, idr)?;
+            Some(Answer::Encoded { length, qp, refreshing, path }) => {
+                let idr = access == Access::Idr;
+                let bytes = self.fetch(length, idr)?;
                 self.frames += 1;
+                self.owes_idr &= !idr;
+                // A second request while a refresh is under way begins none.
+                let begins = access == Access::Refresh && !self.refreshing;
+                if begins && check::has_recovery_point(&bytes) {
+                    if !std::mem::replace(&mut self.has_refreshed, true) {
+                        log::info!("encoder: the picture is refreshed a part at a time");
+                    }
+                } else if begins {
+                    log::info!("encoder: no recovery point came out: IDRs instead of refreshes");
+                    (self.refreshes, self.owes_idr) = (false, true);
+                }
+                self.refreshing = refreshing;
                 if self.path != path {
                     self.path = plain(&path);
                 }
-                Ok(Outcome::Unit((unit, qp)))
+                Ok(Outcome::Unit(Coded { bytes, qp, idr, refreshing }))
             }
             Some(Answer::Failed { reason, usable: true }) => Ok(Outcome::Refused(plain(&reason))),
             Some(Answer::Failed { reason, usable: false }) => {

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use super::message::{self, Answer, Opened, Order, Overlay, Source};
+use super::message::{self, Access, Answer, Opened, Order, Overlay, Source};
 use super::parameters::Rate;
 use super::session::Session;
 use crate::sys::pair::{End, Received};
@@ -51,9 +51,9 @@ pub fn serve(device: Option<PathBuf>) -> io::Result<()> {
             return Ok(());
         }
         let answer = match message::decode(&bytes) {
-            Some(Order::Encode { idr, bitrate, fps, source }) => {
+            Some(Order::Encode { access, bitrate, fps, source, regions }) => {
                 encoder.session.tune(Rate { bitrate, fps });
-                encoder.encode(idr, &source, fds)
+                encoder.encode(access, &source, &regions, fds)
             }
             _ => return Err(io::Error::from(io::ErrorKind::InvalidData)),
         };
@@ -95,7 +95,13 @@ fn open(
 }
 
 impl Encoder {
-    fn encode(&mut self, idr: bool, source: &Source, fds: Vec<OwnedFd>) -> Answer {
+    fn encode(
+        &mut self,
+        access: Access,
+        source: &Source,
+        regions: &[[u32; 4]],
+        fds: Vec<OwnedFd>,
+    ) -> Answer {
         let lost =
             |error: &dyn ToString| Answer::Failed { reason: error.to_string(), usable: false };
         let (converted, path) = match source {
@@ -122,7 +128,7 @@ impl Encoder {
                 (true, format!("dma-buf{with}"))
             }
         };
-        let coded = match self.session.encode(idr, converted, &mut self.unit) {
+        let coded = match self.session.encode(access, regions, converted, &mut self.unit) {
             Ok(coded) => coded,
             Err(error) => return lost(&error),
         };
@@ -130,7 +136,8 @@ impl Encoder {
             return lost(&"the access unit is larger than any may be");
         }
         self.memory.write(message::output_at(self.size), &self.unit);
-        Answer::Encoded { length: self.unit.len() as u32, qp: coded.qp, path }
+        let (qp, refreshing) = (coded.qp, coded.refreshing);
+        Answer::Encoded { length: self.unit.len() as u32, qp, refreshing, path }
     }
 }
 

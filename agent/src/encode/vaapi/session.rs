@@ -8,9 +8,10 @@ use std::rc::Rc;
 
 use super::convert::Converter;
 use super::headers::{self, Stream};
-use super::message::{self, Layout, Opened};
+use super::message::{self, Access, Layout, Opened};
 use super::parameters::{Parameters, Rate, Rates};
 use super::profile::{choose, entrypoint_name};
+use super::refresh::{Direction, Wave};
 use crate::sys::va::abi::{self, ConfigAttrib};
 use crate::sys::va::{
     Buffer, Config, Context, Display, Failure, Image, ImageLayout, Pixels, Surface,
@@ -34,6 +35,10 @@ pub struct Session {
     /// The driver can be told how large a frame may be.
     caps_frames: bool,
     packed: u32,
+    /// Intra refresh, where the driver has it and takes all headers that go with it.
+    wave: Option<Wave>,
+    /// Whether regions of interest are told by a quantiser's difference, not by priority.
+    region_deltas: bool,
     /// Dropped in this order: what works on surfaces before the surfaces.
     context: Context,
     converter: Option<Converter>,
@@ -55,7 +60,14 @@ pub struct Session {
 pub struct Coded {
     /// Average quantiser, if the driver tells it.
     pub qp: Option<u8>,
+    /// A refresh is not over yet.
+    pub refreshing: bool,
 }
+
+/// How much finer a region of interest shall be: as far as x264 goes for what it finds flat.
+const REGION_QP_DELTA: i8 = -4;
+/// The same where drivers want a priority, of which nobody says what it is worth.
+const REGION_PRIORITY: i8 = 1;
 
 impl Session {
     /// The best that the driver has for pictures of this even size.
@@ -77,8 +89,14 @@ impl Session {
             .find(|mode| rates & mode != 0)
             .unwrap_or(abi::RC_CQP);
         let caps_frames = ask(abi::ATTRIB_MAX_FRAME_SIZE)?.is_some_and(|value| value & 1 == 1);
-        let wanted = abi::PACKED_SEQUENCE | abi::PACKED_PICTURE | abi::PACKED_SLICE;
+        let wanted =
+            abi::PACKED_SEQUENCE | abi::PACKED_PICTURE | abi::PACKED_SLICE | abi::PACKED_RAW;
         let packed = ask(abi::ATTRIB_ENC_PACKED_HEADERS)?.unwrap_or(0) & wanted;
+        let refreshes = ask(abi::ATTRIB_ENC_INTRA_REFRESH)?.unwrap_or(0);
+        let direction = Direction::of(refreshes).filter(|_| packed == wanted);
+        let roi = ask(abi::ATTRIB_ENC_ROI)?.unwrap_or(0);
+        let region_deltas = rate_control == abi::RC_CQP || roi & abi::ROI_QP_DELTA != 0;
+        let has_regions = region_deltas || roi & abi::ROI_PRIORITY != 0;
         let attribute = |kind, value| ConfigAttrib { kind, value };
         let mut attributes = vec![
             attribute(abi::ATTRIB_RT_FORMAT, abi::RT_FORMAT_YUV420),
@@ -105,7 +123,7 @@ impl Session {
         let converter = Converter::open(display, size).ok();
         let macroblocks = size.0.div_ceil(16) * size.1.div_ceil(16);
         let level = headers::level(macroblocks, rate.fps.into(), rate.bitrate);
-        let names: Vec<_> = [(1, "SPS"), (2, "PPS"), (4, "slice")]
+        let names: Vec<_> = [(1, "SPS"), (2, "PPS"), (4, "slice"), (16, "SEI")]
             .iter()
             .filter(|(bit, _)| packed & bit != 0)
             .map(|(_, name)| *name)
@@ -124,9 +142,14 @@ impl Session {
             packed: if names.is_empty() { "none".into() } else { names.join(", ") },
             converts: converter.is_some(),
             blends: converter.as_ref().is_some_and(Converter::blends),
+            refreshes: direction.is_some(),
+            regions: if has_regions { (roi & abi::ROI_REGIONS) as u8 } else { 0 },
         };
+        let stream = Stream { size, profile, level };
         Ok(Self {
-            stream: Stream { size, profile, level },
+            wave: direction.map(|direction| Wave::new(direction, stream.macroblocks())),
+            region_deltas,
+            stream,
             rate,
             rate_control,
             caps_frames,
@@ -206,23 +229,36 @@ impl Session {
         self.converter.as_mut().ok_or_else(refused)
     }
 
-    /// Encodes the picture that was uploaded, or converted if `converted`, to `out`.
+    /// Encodes the picture that was uploaded, or converted if `converted`, to `out`, with most care
+    /// for some `regions` of it: x, y, width and height.
     ///
     /// # Errors
     ///
     /// The driver's; the encoder is lost.
     pub fn encode(
         &mut self,
-        idr: bool,
+        access: Access,
+        regions: &[[u32; 4]],
         converted: bool,
         out: &mut Vec<u8>,
     ) -> Result<Coded, Failure> {
+        let (idr, mut begins) = (access == Access::Idr, false);
         if idr {
             self.frame = 0;
             self.idr_id ^= 1;
             self.retune = true;
         }
-        let buffers = self.buffers(idr)?;
+        if let Some(wave) = &mut self.wave {
+            match access {
+                Access::Idr => wave.stop(),
+                Access::Refresh => begins = wave.begin(),
+                Access::None => {}
+            }
+        }
+        let mut buffers = self.buffers(idr, begins)?;
+        if !regions.is_empty() {
+            buffers.push(self.regions(regions)?);
+        }
         let target = match &self.converter {
             Some(converter) if converted => converter.target(),
             _ => &self.input,
@@ -238,11 +274,14 @@ impl Session {
         self.current ^= 1;
         self.frame = self.frame.wrapping_add(1);
         let qp = (status & abi::CODED_QP) as u8;
-        Ok(Coded { qp: (qp > 0 && qp <= 51).then_some(qp) })
+        let refreshing = self.wave.as_ref().is_some_and(Wave::is_under_way);
+        Ok(Coded { qp: (qp > 0 && qp <= 51).then_some(qp), refreshing })
     }
 
-    /// All that describes a picture, in the order that every driver takes.
-    fn buffers(&self, idr: bool) -> Result<Vec<Buffer>, Failure> {
+    /// All that describes a picture, in the order that every driver takes; parameter sets where a
+    /// decoder can begin, which is at an IDR and where a refresh begins.
+    fn buffers(&mut self, idr: bool, begins: bool) -> Result<Vec<Buffer>, Failure> {
+        let band = self.wave.as_mut().and_then(Wave::next_band);
         let (context, stream) = (&self.context, &self.stream);
         let parameters = self.parameters(idr);
         let mut buffers = Vec::with_capacity(12);
@@ -252,12 +291,21 @@ impl Session {
         if self.retune && self.rate_control != abi::RC_CQP {
             self.tell_rate(&mut buffers)?;
         }
+        if let Some(data) = band {
+            let misc = abi::Misc { kind: abi::MISC_REFRESH, data };
+            buffers.push(context.buffer(abi::BUFFER_MISC, &misc)?);
+        }
         buffers.push(context.buffer(abi::BUFFER_PICTURE, &parameters.picture())?);
-        if idr && self.packed & abi::PACKED_SEQUENCE != 0 {
+        let first = idr || begins;
+        if first && self.packed & abi::PACKED_SEQUENCE != 0 {
             self.pack(abi::HEADER_SEQUENCE, &stream.sps(), None, &mut buffers)?;
         }
-        if idr && self.packed & abi::PACKED_PICTURE != 0 {
+        if first && self.packed & abi::PACKED_PICTURE != 0 {
             self.pack(abi::HEADER_PICTURE, &stream.pps(), None, &mut buffers)?;
+        }
+        if let Some(wave) = self.wave.as_ref().filter(|_| begins) {
+            let point = stream.recovery_point(wave.frames());
+            self.pack(abi::HEADER_RAW, &point, None, &mut buffers)?;
         }
         if self.packed & abi::PACKED_SLICE != 0 {
             let (bytes, bits) = stream.slice(idr.then_some(self.idr_id), self.frame);
@@ -283,6 +331,22 @@ impl Session {
         buffers.push(self.context.buffer(abi::BUFFER_PACKED_PARAMETER, &header)?);
         buffers.push(self.context.bytes(abi::BUFFER_PACKED_DATA, bytes)?);
         Ok(())
+    }
+
+    fn regions(&self, regions: &[[u32; 4]]) -> Result<Buffer, Failure> {
+        let value = if self.region_deltas { REGION_QP_DELTA } else { REGION_PRIORITY };
+        let region = |&[x, y, width, height]: &[u32; 4]| abi::Region {
+            roi_rectangle: abi::Rectangle {
+                x: x as i16,
+                y: y as i16,
+                width: width as u16,
+                height: height as u16,
+            },
+            roi_value: value,
+        };
+        let most = usize::from(self.opened.regions);
+        let regions = regions.iter().take(most).map(region).collect();
+        self.context.regions(regions, self.region_deltas)
     }
 
     fn tell_rate(&self, buffers: &mut Vec<Buffer>) -> Result<(), Failure> {

@@ -29,12 +29,20 @@ pub const ATTRIB_MAX_PICTURE_HEIGHT: c_int = 19;
 pub const ATTRIB_ENC_INTRA_REFRESH: c_int = 23;
 pub const ATTRIB_ENC_ROI: c_int = 25;
 pub const ATTRIB_MAX_FRAME_SIZE: c_int = 38;
+/// Values of `ATTRIB_ENC_INTRA_REFRESH`.
+pub const REFRESH_COLUMN: u32 = 1;
+pub const REFRESH_ROW: u32 = 2;
+/// `VAConfigAttribValEncROI`: regions that a picture may have, and what can be said of each.
+pub const ROI_REGIONS: u32 = 0xff;
+pub const ROI_PRIORITY: u32 = 0x100;
+pub const ROI_QP_DELTA: u32 = 0x200;
 pub const RC_CBR: u32 = 2;
 pub const RC_VBR: u32 = 4;
 pub const RC_CQP: u32 = 16;
 pub const PACKED_SEQUENCE: u32 = 1;
 pub const PACKED_PICTURE: u32 = 2;
 pub const PACKED_SLICE: u32 = 4;
+pub const PACKED_RAW: u32 = 16;
 pub const RT_FORMAT_YUV420: u32 = 1;
 pub const RT_FORMAT_RGB32: u32 = 0x20000;
 
@@ -50,9 +58,12 @@ pub const MISC_FRAME_RATE: u32 = 0;
 pub const MISC_RATE_CONTROL: u32 = 1;
 pub const MISC_MAX_FRAME_SIZE: u32 = 4;
 pub const MISC_HRD: u32 = 5;
+pub const MISC_REFRESH: u32 = 7;
+pub const MISC_ROI: u32 = 10;
 pub const HEADER_SEQUENCE: u32 = 1;
 pub const HEADER_PICTURE: u32 = 2;
 pub const HEADER_SLICE: u32 = 3;
+pub const HEADER_RAW: u32 = 4;
 
 pub const SURFACE_PIXEL_FORMAT: c_int = 1;
 pub const SURFACE_MEMORY_TYPE: c_int = 6;
@@ -309,9 +320,9 @@ pub struct PackedHeader {
     pub reserved: [u32; 4],
 }
 
-/// A `VAEncMiscParameterBuffer` with what follows its type.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
+/// A `VAEncMiscParameterBuffer` with what follows its type: at once, whatever it holds.
+#[repr(C, packed(4))]
+#[derive(Clone, Copy)]
 pub struct Misc<T> {
     pub kind: u32,
     pub data: T,
@@ -361,6 +372,41 @@ pub struct MaxFrameSize {
     pub max_frame_size: u32,
     pub reserved: [u32; 4],
 }
+
+/// `VAEncMiscParameterRIR`: columns or rows of macroblocks that shall be intra.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Refresh {
+    pub rir_flags: u32,
+    pub intra_insertion_location: u16,
+    pub intra_insert_size: u16,
+    pub qp_delta_for_inserted_intra: u8,
+    pub reserved: [u32; 4],
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Region {
+    pub roi_rectangle: Rectangle,
+    pub roi_value: i8,
+}
+
+/// `VAEncMiscParameterBufferROI`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Regions {
+    pub num_roi: u32,
+    pub max_delta_qp: i8,
+    pub min_delta_qp: i8,
+    pub roi: *const Region,
+    pub roi_flags: u32,
+    pub reserved: [u32; 4],
+}
+
+/// How far rate control may go from a picture's quantiser for a region; all it has.
+pub const MOST_QP_DELTA: i8 = 51;
+/// `roi_flags`.
+pub const ROI_VALUE_IS_QP_DELTA: u32 = 1;
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]

@@ -20,6 +20,8 @@ pub struct Buffer {
     display: Rc<Display>,
     id: Id,
     size: usize,
+    /// What its parameters point to.
+    kept: Option<Box<[abi::Region]>>,
 }
 
 impl Buffer {
@@ -43,7 +45,12 @@ impl Buffer {
             )
         };
         display.check("vaCreateBuffer", status)?;
-        Ok(Self { display: Rc::clone(display), id, size })
+        Ok(Self { display: Rc::clone(display), id, size, kept: None })
+    }
+
+    /// Has what its parameters point to live as long as it does.
+    pub(super) fn keep(&mut self, regions: Box<[abi::Region]>) {
+        self.kept = Some(regions);
     }
 
     /// libva's number of it.

@@ -134,6 +134,25 @@ impl Context {
         Buffer::new(self, kind, size_of::<T>(), ptr::from_ref(value).cast())
     }
 
+    /// A buffer with regions of interest, which stay where they are until the driver has read them.
+    ///
+    /// # Errors
+    ///
+    /// The driver's.
+    pub fn regions(&self, regions: Box<[abi::Region]>, delta: bool) -> Result<Buffer, Failure> {
+        let data = abi::Regions {
+            num_roi: regions.len() as u32,
+            max_delta_qp: abi::MOST_QP_DELTA,
+            min_delta_qp: -abi::MOST_QP_DELTA,
+            roi: regions.as_ptr(),
+            roi_flags: if delta { abi::ROI_VALUE_IS_QP_DELTA } else { 0 },
+            reserved: [0; 4],
+        };
+        let mut buffer = self.buffer(abi::BUFFER_MISC, &abi::Misc { kind: abi::MISC_ROI, data })?;
+        buffer.keep(regions);
+        Ok(buffer)
+    }
+
     /// A buffer with bytes.
     ///
     /// # Errors

@@ -1,0 +1,108 @@
+//! What goes in and what comes out: a helper, a screen to encode, and ffmpeg to decode.
+#![allow(dead_code)] // No test program needs all of it.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use transom_agent::damage::Damage;
+use transom_agent::encode::vaapi::{Opened, Progress, Remote, VaapiError};
+use transom_agent::mirror::{Mirror, PixelFormat};
+use transom_agent::picture::Picture;
+
+use crate::stage::start;
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// A helper with the driver in a mode, ready to encode.
+pub fn open(mode: &str, size: (u32, u32)) -> Result<(Remote, Opened), VaapiError> {
+    let mut remote = start(mode, size)?;
+    match remote.wait_ready(SOON)? {
+        Progress::Ready => {}
+        Progress::Opening => panic!("not ready after {SOON:?}"),
+    }
+    let opened = remote.opened().expect("it is ready").clone();
+    Ok((remote, opened))
+}
+
+/// A screen whose pictures differ in a part.
+pub struct Screen {
+    mirror: Mirror,
+    /// What is shown.
+    pub picture: Picture,
+    /// What differs from the picture before.
+    pub damage: Damage,
+    /// BGRX, without gaps.
+    pub pixels: Vec<u8>,
+}
+
+impl Screen {
+    /// Noise.
+    pub fn new((width, height): (u32, u32)) -> Self {
+        let mut state = 1u32;
+        let pixels = (0..width as usize * height as usize * 4).map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        });
+        Self {
+            mirror: Mirror::new(PixelFormat::Bgrx, width, height),
+            picture: Picture::new((width, height)),
+            damage: Damage::default(),
+            pixels: pixels.collect(),
+        }
+    }
+
+    /// Changes a rectangle, another one for each number.
+    pub fn draw(&mut self, number: u32) {
+        let (width, height) = self.mirror.size();
+        for y in (number * 7 % height)..(number * 7 % height + 40).min(height) {
+            for x in (number * 13 % width)..(number * 13 % width + 90).min(width) {
+                self.pixels[(y * width + x) as usize * 4] ^= number as u8 | 1;
+            }
+        }
+        self.look();
+    }
+
+    /// Changes all of it.
+    pub fn flood(&mut self) {
+        for pixel in self.pixels.chunks_mut(4) {
+            pixel[0] = pixel[0].wrapping_mul(5).wrapping_add(pixel[1] | 1);
+        }
+        self.look();
+    }
+
+    fn look(&mut self) {
+        let (width, _) = self.mirror.size();
+        self.damage.clear();
+        self.mirror.update(&self.pixels, width as usize * 4, &mut self.damage);
+        self.picture.update(&self.mirror, &self.damage, None);
+    }
+}
+
+/// What ffmpeg makes of a stream: all frames as I420, one behind the other.
+pub fn decode(stream: &[u8]) -> Vec<u8> {
+    let (pictures, said) = decode_any(stream);
+    assert!(said.is_empty(), "ffmpeg: {said}");
+    pictures
+}
+
+/// The same for streams that do not begin with an IDR, and what ffmpeg says of them.
+pub fn decode_any(stream: &[u8]) -> (Vec<u8>, String) {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let unique = format!("transom-vaapi-{}-{number}.h264", std::process::id());
+    let file = std::env::temp_dir().join(unique);
+    std::fs::write(&file, stream).expect("the temporary folder can be written");
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-f", "h264", "-i"])
+        .arg(&file)
+        // Pictures of another size stay as they are.
+        .args(["-fps_mode", "passthrough", "-autoscale", "0"])
+        .args(["-pix_fmt", "yuv420p", "-f", "rawvideo", "-"])
+        .output()
+        .expect("ffmpeg starts: `tools/setup test` installs it");
+    std::fs::remove_file(file).expect("just made");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ffmpeg: {said}");
+    (output.stdout, said.into_owned())
+}
