@@ -269,7 +269,9 @@ impl Auto {
                         self.tell();
                     }
                     let budget = rate.bitrate / u32::from(rate.fps.max(1)) / 8;
-                    let coarse = qp.map_or(bytes.len() as u32 > budget, |qp| qp > COARSE);
+                    // Without a quantiser: what comes close to the rate was held down by it.
+                    let held = bytes.len() as u32 / 3 > budget / 4;
+                    let coarse = qp.map_or(held, |qp| qp > COARSE);
                     // A refresh has to end on a screen that rests, too.
                     let coarse = coarse || refreshing;
                     return Ok(AccessUnit { bytes, idr, coarse });
