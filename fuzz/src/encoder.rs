@@ -1,5 +1,5 @@
 //! Any bytes as a script for the screen encoder: what to draw, what damage to tell of it, when to
-//! ask for an IDR, another quantiser, rate, size or chroma format.
+//! ask for an IDR, another quantiser, rate, size or chroma format, into how many slices to cut.
 //!
 //! In: bytes, all of which mean something. Out: each access unit together with what the encoder
 //! believes that decoders show, for the caller to hold against a decoder. It refuses nothing and
@@ -75,9 +75,12 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(size: (u32, u32), chroma: Chroma, tuning: Tuning) -> Self {
+    fn new((size, chroma): ((u32, u32), Chroma), slices: u8, tuning: Tuning) -> Self {
         let picture = Picture::with_chroma(size, chroma);
-        let screen = Screen::new(picture.size(), tuning).expect("a size in range");
+        let mut screen = Screen::new(picture.size(), tuning).expect("a size in range");
+        if slices % 2 == 1 {
+            screen.fix_slices(1 + usize::from(slices / 2 % 5));
+        }
         let pixels = vec![0; (size.0 * size.1 * 4) as usize];
         let mirror = Mirror::new(PixelFormat::Bgrx, size.0, size.1);
         Self { size, pixels, mirror, picture, screen, noise: 1 }
@@ -163,6 +166,7 @@ impl Stage {
                 let bitrate = BitRate(rates[usize::from(script.byte()) % rates.len()]);
                 self.screen.tune(Tuning { bitrate, fps: 60 });
             }
+            7 if order & 0x20 != 0 => self.screen.fix_slices(1 + usize::from(script.byte() % 5)),
             7 if order & 0x80 != 0 => {
                 let chroma = script.chroma(colours);
                 self.turn(chroma);
@@ -201,7 +205,8 @@ impl Stage {
 pub fn play(data: &[u8], colours: Colours, mut show: impl FnMut(&AccessUnit, (u32, u32), &Screen)) {
     let mut script = Script(data.iter());
     let tuning = Tuning { bitrate: BitRate(8_000_000), fps: 60 };
-    let mut stage = Stage::new(script.size(), script.chroma(colours), tuning);
+    let shape = |script: &mut Script<'_>| (script.size(), script.chroma(colours));
+    let mut stage = Stage::new(shape(&mut script), script.byte(), tuning);
     let (mut time, mut frames, mut first) = (0, 0, true);
     while frames < MAX_FRAMES && (first || !script.is_over()) {
         let due = stage.act(&mut script, colours);
@@ -214,7 +219,7 @@ pub fn play(data: &[u8], colours: Colours, mut show: impl FnMut(&AccessUnit, (u3
         (frames, first) = (frames + 1, false);
         time += [0, 1, 16_666_667, 200_000_000][usize::from(script.byte() % 4)];
         if script.byte() > 245 {
-            stage = Stage::new(script.size(), script.chroma(colours), tuning);
+            stage = Stage::new(shape(&mut script), script.byte(), tuning);
             first = true;
         }
     }
@@ -306,12 +311,14 @@ fn show(decoder: &mut Decoder, unit: &[u8], size: (u32, u32), believed: &[u8]) {
 pub fn seeds() -> Vec<Vec<u8>> {
     vec![
         vec![
-            64, 48, 0, 2, 0, 0, 255, 255, 9, 4, 2, 0, 3, 0, 4, 200, 0, 3, 3, 7, 200, 2, 0, 7, 0, 0,
+            64, 48, 0, 2, 0, 0, 0, 255, 255, 9, 4, 2, 0, 3, 0, 4, 200, 0, 3, 3, 7, 200, 2, 0, 7, 0,
+            0,
         ],
         vec![
-            90, 70, 0, 5, 0, 4, 2, 0, 1, 0, 0, 255, 255, 4, 2, 0, 3, 5, 9, 4, 2, 250, 33, 44, 0, 1,
+            90, 70, 0, 5, 3, 0, 4, 2, 0, 1, 0, 0, 255, 255, 4, 2, 0, 3, 5, 9, 4, 2, 250, 33, 44, 0,
+            1,
         ],
-        vec![30, 98, 255, 4, 0, 0, 255, 255, 30, 250, 2, 0, 6, 1, 1, 9, 9, 99, 99, 250, 3, 0],
+        vec![30, 98, 255, 4, 5, 0, 0, 255, 255, 30, 250, 2, 0, 6, 1, 1, 9, 9, 99, 99, 250, 3, 0],
     ]
 }
 

@@ -1,13 +1,12 @@
 //! Macroblock after macroblock: how each one is predicted, and what of it is written.
 
-use transom_protocol::message::Chroma;
-
-use super::bits::{Bits, Mark};
-use super::grid::{Known, SKIPPED};
+use super::bits::Mark;
+use super::grid::{Known, Part, SKIPPED};
 use super::macroblock::{self, Counts};
-use super::planes::Samples;
+use super::planes::{PlaneBands, Planes, Samples};
 use super::predict::{self, Edges, IntraMode, Search, Vector};
-use super::{Output, Screen, Steps};
+use super::scroll::Scroll;
+use super::{Output, Steps};
 use crate::picture::Picture;
 
 /// `coded_block_pattern` of inter macroblocks to its code number (table 9-4).
@@ -56,66 +55,131 @@ struct Intra {
     full: Option<[Edges; 2]>,
 }
 
-impl Screen {
-    pub(super) fn code_idr(&mut self, picture: &Picture, steps: &Steps, output: &mut Output) {
-        let mut source = Samples::default();
-        self.grid.begin();
-        for row in 0..self.grid.rows {
-            for column in 0..self.grid.columns {
-                source.read(picture, column, row);
-                let intra = self.look_at_edges(&source, (column, row));
-                self.code_intra(&source, (column, row), &intra, steps, 0, output);
-            }
+/// What all slices of a frame look at.
+#[derive(Clone, Copy)]
+pub struct Common<'a> {
+    /// What is to be coded.
+    pub picture: &'a Picture,
+    /// Constants of the frame.
+    pub steps: &'a Steps,
+    /// What decoders show now.
+    pub reference: &'a Planes,
+    /// Where rows have come from.
+    pub scroll: &'a Scroll,
+    /// There is no time to look far.
+    pub hurried: bool,
+}
+
+/// A slice under way: some rows of macroblocks, which refer to no others of this frame (6.4.9, 8.4.1.3,
+/// 9.2.1) and can be coded while those are. All places are counted from its first row, so that what
+/// lies above it is not there, as at the top of the picture. `FULL` is 4:4:4: what differs between the
+/// two is decided when the agent is compiled.
+pub struct Slice<'a, const FULL: bool> {
+    /// What others look at, too.
+    pub common: Common<'a>,
+    /// The picture's row of macroblocks that is the first one here.
+    pub top: usize,
+    /// The frame under way.
+    pub next: PlaneBands<'a>,
+    /// What neighbours tell.
+    pub grid: Part<'a>,
+    /// What has to be coded.
+    pub damaged: &'a [bool],
+    /// Rows of macroblocks with something of that.
+    pub touched: &'a [bool],
+    /// Where `next` is not what the reference is.
+    pub stale: &'a mut [bool],
+    /// Rows of macroblocks with something of that.
+    pub stale_rows: &'a mut [bool],
+    /// What moved in the frame before.
+    pub habits: &'a mut [Vector],
+    /// What is written.
+    pub output: &'a mut Output,
+    /// It is coded.
+    pub done: bool,
+}
+
+impl<const FULL: bool> Slice<'_, FULL> {
+    /// Codes it, behind its header.
+    pub fn code(&mut self, idr: bool) {
+        if idr {
+            self.code_idr()
+        } else {
+            self.code_inter()
         }
-        self.stale.fill(true);
-        self.habits.fill(Vector::default());
-        self.scroll.clear();
+        self.done = true;
     }
 
-    pub(super) fn code_inter(&mut self, picture: &Picture, steps: &Steps, output: &mut Output) {
-        output.run = 0;
-        if !self.rate.is_hurried() {
-            self.scroll.look(picture, &self.damaged, self.grid.columns);
-        }
+    fn code_idr(&mut self) {
         let mut source = Samples::default();
-        self.grid.begin();
         for row in 0..self.grid.rows {
+            for column in 0..self.grid.columns {
+                source.read::<FULL>(self.common.picture, column, self.top + row);
+                let intra = self.look_at_edges(&source, (column, row));
+                self.code_intra(&source, (column, row), &intra, 0);
+            }
+            self.grid.row_done(row);
+        }
+        self.stale.fill(true);
+        self.stale_rows.fill(true);
+        self.habits.fill(Vector::default());
+    }
+
+    fn code_inter(&mut self) {
+        self.output.run = 0;
+        let mut source = Samples::default();
+        for row in 0..self.grid.rows {
+            let touched = self.touched[row];
+            if std::mem::replace(&mut self.stale_rows[row], touched) {
+                self.bring_up_to_date(row);
+            }
+            if !touched && self.grid.is_calm_above(row) {
+                self.grid.rest(row);
+                self.output.run += self.grid.columns as u32;
+                continue;
+            }
             for column in 0..self.grid.columns {
                 let index = row * self.grid.columns + column;
                 if self.damaged[index] {
-                    source.read(picture, column, row);
-                    self.code_damaged(&source, (column, row), steps, output);
+                    source.read::<FULL>(self.common.picture, column, self.top + row);
+                    self.code_damaged(&source, (column, row));
                     continue;
-                }
-                if std::mem::replace(&mut self.stale[index], false) {
-                    self.next.copy_macroblock(&self.reference, column, row);
                 }
                 self.grid.known[index] = SKIPPED;
                 if self.grid.skip_vector(column, row) == Vector::default() {
-                    output.run += 1;
+                    self.output.run += 1;
                 } else {
                     // Its neighbours move and it does not: a skipped one would move along.
-                    output.residual.clear();
-                    self.write_inter((column, row), Vector::default(), output);
+                    self.output.residual.clear::<FULL>();
+                    self.write_inter((column, row), Vector::default());
                 }
             }
+            self.grid.row_done(row);
         }
-        if output.run > 0 {
-            output.bits.ue(output.run);
+        if self.output.run > 0 {
+            self.output.bits.ue(self.output.run);
         }
     }
 
-    fn code_damaged(
-        &mut self,
-        source: &Samples,
-        (column, row): (usize, usize),
-        steps: &Steps,
-        output: &mut Output,
-    ) {
+    /// Copies what was coded in the frame before and rests now.
+    fn bring_up_to_date(&mut self, row: usize) {
+        for column in 0..self.grid.columns {
+            let index = row * self.grid.columns + column;
+            if !self.damaged[index] && std::mem::replace(&mut self.stale[index], false) {
+                let reference = self.common.reference;
+                self.next.copy_macroblock::<FULL>(reference, (column, row), self.top);
+            }
+        }
+    }
+
+    fn code_damaged(&mut self, source: &Samples, (column, row): (usize, usize)) {
         let index = row * self.grid.columns + column;
+        // In the slice, and in the picture.
         let at = (column * 16, row * 16);
+        let place = (column * 16, (self.top + row) * 16);
+        let Common { steps, hurried, reference, .. } = self.common;
         self.stale[index] = true;
-        let mut search = self.look_around(source, (column, row), steps);
+        let mut search = self.look_around(source, (column, row));
         // Where motion explains little, edges may explain more; and what is new is best shown well
         // at once, since all that follows refers to it.
         if search.best.0 > 2 * 256 {
@@ -126,94 +190,79 @@ impl Screen {
             // with what moved in the frame before.
             let enough = (8 * steps.inter.dead).max(3 * 256);
             let hopeless = cost + cost / HOPELESS < search.best.0;
-            if search.best.0 > enough && !hopeless && !self.rate.is_hurried() {
+            if search.best.0 > enough && !hopeless && !hurried {
                 // Some look farther, and their neighbours profit.
                 let scout = (column + 2 * row).is_multiple_of(4) && search.best.0 > 12 * 256;
                 search.descend(if scout { 8 } else { 1 });
             }
             if cost < search.best.0 + search.best.0 / 4 {
-                output.bits.ue(std::mem::take(&mut output.run));
+                self.output.bits.ue(std::mem::take(&mut self.output.run));
                 self.habits[index] = Vector::default();
-                self.code_intra(source, (column, row), &intra, steps, 5, output);
+                self.code_intra(source, (column, row), &intra, 5);
                 return;
             }
         }
         let (_, vector) = search.best;
         self.habits[index] = vector;
-        let Output { prediction, residual, .. } = output;
-        predict::inter(&self.reference, at, vector, prediction);
-        residual.clear();
+        let Output { prediction, residual, .. } = &mut *self.output;
+        predict::inter::<FULL>(reference, place, vector, prediction);
+        residual.clear::<FULL>();
         let luma = (&source.y, &prediction.y);
         macroblock::inter_luma(luma, &steps.inter, &mut residual.luma, &mut self.next.y, at);
         let quantiser = &steps.inter_chroma;
         for (plane, out) in self.next.uv.iter_mut().enumerate() {
-            match self.chroma {
-                Chroma::Yuv420 => {
-                    let chroma = (&source.uv[plane], &prediction.uv[plane]);
-                    let half = (column * 8, row * 8);
-                    macroblock::chroma(plane, chroma, quantiser, residual, out, half);
-                }
-                Chroma::Yuv444 => {
-                    let full = (&source.full[plane], &prediction.full[plane]);
-                    macroblock::inter_luma(full, quantiser, &mut residual.full[plane], out, at);
-                }
+            if FULL {
+                let full = (&source.full[plane], &prediction.full[plane]);
+                macroblock::inter_luma(full, quantiser, &mut residual.full[plane], out, at);
+            } else {
+                let chroma = (&source.uv[plane], &prediction.uv[plane]);
+                let half = (column * 8, row * 8);
+                macroblock::chroma(plane, chroma, quantiser, residual, out, half);
             }
         }
         self.grid.known[index] = Known { vector: Some(vector), counts: [0; 24] };
-        if residual.is_empty() && vector == self.grid.skip_vector(column, row) {
-            output.run += 1;
+        if residual.is_empty::<FULL>() && vector == self.grid.skip_vector(column, row) {
+            self.output.run += 1;
         } else {
-            let (mark, run) = (output.bits.mark(), output.run);
-            let start = output.bits.len();
-            self.write_inter((column, row), vector, output);
-            if output.bits.len() - start > self.most_bits() {
-                self.give_up(source, (column, row), (mark, run), output);
+            let (mark, run) = (self.output.bits.mark(), self.output.run);
+            let start = self.output.bits.len();
+            self.write_inter((column, row), vector);
+            if self.output.bits.len() - start > Self::MOST_BITS {
+                self.give_up(source, (column, row), (mark, run));
             }
         }
     }
 
     /// What a macroblock may take before its samples themselves are sent instead.
-    fn most_bits(&self) -> usize {
-        match self.chroma {
-            Chroma::Yuv420 => MOST_BITS,
-            Chroma::Yuv444 => FULL_MOST_BITS,
-        }
-    }
+    const MOST_BITS: usize = if FULL { FULL_MOST_BITS } else { MOST_BITS };
 
     /// The best prediction from the edges around a macroblock.
     #[inline]
     fn look_at_edges(&self, source: &Samples, (column, row): (usize, usize)) -> Intra {
         let at = (column * 16, row * 16);
         let edges = Edges::of(&self.next.y, at);
-        match self.chroma {
-            Chroma::Yuv420 => {
-                let (mode, cost) = edges.best(&source.y);
-                Intra { mode, cost, luma: edges, full: None }
-            }
-            Chroma::Yuv444 => {
-                let full = self.next.uv.each_ref().map(|plane| Edges::of(plane, at));
-                let (mode, cost) = edges.best_of_all(&full, source);
-                Intra { mode, cost, luma: edges, full: Some(full) }
-            }
+        if FULL {
+            let full = self.next.uv.each_ref().map(|plane| Edges::of(plane, at));
+            let (mode, cost) = edges.best_of_all(&full, source);
+            Intra { mode, cost, luma: edges, full: Some(full) }
+        } else {
+            let (mode, cost) = edges.best(&source.y);
+            Intra { mode, cost, luma: edges, full: None }
         }
     }
 
     /// A search that has tried the vectors that are likely.
-    fn look_around<'a>(
-        &'a self,
-        source: &'a Samples,
-        (column, row): (usize, usize),
-        steps: &Steps,
-    ) -> Search<'a> {
+    fn look_around<'s>(&'s self, source: &'s Samples, (column, row): (usize, usize)) -> Search<'s> {
         let index = row * self.grid.columns + column;
         let predicted = self.grid.predicted_vector(column, row);
-        let at = (column * 16, row * 16);
-        let mut search = Search::new(&self.reference.y, &source.y, at, predicted, steps.lambda);
+        let place = (column * 16, (self.top + row) * 16);
+        let Common { reference, steps, scroll, .. } = self.common;
+        let mut search = Search::new(&reference.y, &source.y, place, predicted, steps.lambda);
         let (left, above, right) = self.grid.neighbours(column, row);
         search.try_vector(Vector::default());
         let around = [left, above, right].map(|known| known.and_then(|known| known.vector));
         let mut tried = [Vector::default(); 7];
-        let guesses = [self.scroll.vector(column), predicted, self.habits[index]];
+        let guesses = [scroll.vector(column), predicted, self.habits[index]];
         let candidates = around.into_iter().flatten().chain(guesses);
         for (n, vector) in candidates.enumerate() {
             if !tried[..=n].contains(&vector) {
@@ -229,17 +278,16 @@ impl Screen {
         source: &Samples,
         (column, row): (usize, usize),
         intra: &Intra,
-        steps: &Steps,
         first_type: u32,
-        output: &mut Output,
     ) {
-        let Output { bits, residual, .. } = output;
-        residual.clear();
+        let steps = self.common.steps;
+        let Output { bits, residual, .. } = &mut *self.output;
+        residual.clear::<FULL>();
         let at = (column * 16, row * 16);
         let luma = (&source.y, &intra.luma.block(intra.mode));
         macroblock::intra_luma(luma, &steps.intra, &mut residual.luma, &mut self.next.y, at);
         let mut chroma_mode = None;
-        if let Some(full) = &intra.full {
+        if let (true, Some(full)) = (FULL, &intra.full) {
             for (plane, edges) in full.iter().enumerate() {
                 let chroma = (&source.full[plane], &edges.block(intra.mode));
                 let (component, out) = (&mut residual.full[plane], &mut self.next.uv[plane]);
@@ -260,28 +308,28 @@ impl Screen {
         let kind = 1
             + intra.mode as u32
             + 4 * residual.chroma_pattern()
-            + 12 * u32::from(residual.has_luma_ac());
+            + 12 * u32::from(residual.has_luma_ac::<FULL>());
         bits.ue(first_type + kind);
         if let Some(mode) = chroma_mode {
             bits.ue(mode); // intra_chroma_pred_mode
         }
         bits.se(0); // mb_qp_delta
-        let start = output.bits.len();
-        let mut counts = self.write_residual((column, row), output);
-        if output.bits.len() - start > self.most_bits() {
-            output.bits.rewind(begun);
-            counts = self.code_samples(source, (column, row), first_type, &mut output.bits);
+        let start = bits.len();
+        let mut counts = self.write_residual((column, row));
+        if self.output.bits.len() - start > Self::MOST_BITS {
+            self.output.bits.rewind(begun);
+            counts = self.code_samples(source, (column, row), first_type);
         }
         self.grid.known[row * self.grid.columns + column] = Known { vector: None, counts };
     }
 
     /// Writes the residual; yields how many levels luma has, and chroma in 4:2:0.
     #[inline]
-    fn write_residual(&mut self, (column, row): (usize, usize), output: &mut Output) -> Counts {
-        let Output { bits, residual, .. } = output;
+    fn write_residual(&mut self, (column, row): (usize, usize)) -> Counts {
+        let Output { bits, residual, .. } = &mut *self.output;
         let mut counts = [0; 24];
-        residual.write(bits, self.grid.counts_around(column, row), &mut counts);
-        if self.chroma == Chroma::Yuv444 {
+        residual.write::<FULL>(bits, self.grid.counts_around(column, row), &mut counts);
+        if FULL {
             let mut full = [0; 32];
             residual.write_full(bits, self.grid.full_around((column, row)), &mut full);
             self.grid.set_full((column, row), full);
@@ -295,62 +343,54 @@ impl Screen {
         source: &Samples,
         (column, row): (usize, usize),
         first_type: u32,
-        bits: &mut Bits,
     ) -> Counts {
+        let bits = &mut self.output.bits;
         bits.ue(first_type + 25);
         bits.aligned(source.y.as_flattened());
         self.next.y.put(column * 16, row * 16, &source.y);
         // What its neighbours have to assume (9.2.1) is 16 levels everywhere.
-        match self.chroma {
-            Chroma::Yuv420 => {
-                for (plane, samples) in self.next.uv.iter_mut().zip(&source.uv) {
-                    bits.aligned(samples.as_flattened());
-                    plane.put(column * 8, row * 8, samples);
-                }
+        if FULL {
+            for (plane, samples) in self.next.uv.iter_mut().zip(&source.full) {
+                bits.aligned(samples.as_flattened());
+                plane.put(column * 16, row * 16, samples);
             }
-            Chroma::Yuv444 => {
-                for (plane, samples) in self.next.uv.iter_mut().zip(&source.full) {
-                    bits.aligned(samples.as_flattened());
-                    plane.put(column * 16, row * 16, samples);
-                }
-                self.grid.set_full((column, row), [16; 32]);
+            self.grid.set_full((column, row), [16; 32]);
+        } else {
+            for (plane, samples) in self.next.uv.iter_mut().zip(&source.uv) {
+                bits.aligned(samples.as_flattened());
+                plane.put(column * 8, row * 8, samples);
             }
         }
         [16; 24]
     }
 
     /// Codes a damaged macroblock without a prediction: I_PCM.
-    fn give_up(
-        &mut self,
-        source: &Samples,
-        (column, row): (usize, usize),
-        begun: (Mark, u32),
-        output: &mut Output,
-    ) {
-        output.bits.rewind(begun.0);
-        output.bits.ue(begun.1);
-        let counts = self.code_samples(source, (column, row), 5, &mut output.bits);
+    fn give_up(&mut self, source: &Samples, (column, row): (usize, usize), begun: (Mark, u32)) {
+        self.output.bits.rewind(begun.0);
+        self.output.bits.ue(begun.1);
+        let counts = self.code_samples(source, (column, row), 5);
         self.grid.known[row * self.grid.columns + column] = Known { vector: None, counts };
     }
 
     /// Writes a P_L0_16x16 macroblock.
-    fn write_inter(&mut self, (column, row): (usize, usize), vector: Vector, output: &mut Output) {
-        let Output { bits, run, residual, .. } = output;
+    fn write_inter(&mut self, (column, row): (usize, usize), vector: Vector) {
+        let Output { bits, run, residual, .. } = &mut *self.output;
         bits.ue(std::mem::take(run));
         bits.ue(0); // mb_type: P_L0_16x16
         let predicted = self.grid.predicted_vector(column, row);
         // In quarters of a sample.
         bits.se(4 * i32::from(vector.x - predicted.x));
         bits.se(4 * i32::from(vector.y - predicted.y));
-        let pattern = residual.pattern();
-        bits.ue(match self.chroma {
-            Chroma::Yuv420 => INTER_PATTERN[pattern as usize].into(),
-            Chroma::Yuv444 => FULL_INTER_PATTERN[pattern as usize & 15].into(),
+        let pattern = residual.pattern::<FULL>();
+        bits.ue(if FULL {
+            FULL_INTER_PATTERN[pattern as usize & 15].into()
+        } else {
+            INTER_PATTERN[pattern as usize].into()
         });
         let mut counts = [0; 24];
         if pattern != 0 {
             bits.se(0); // mb_qp_delta
-            counts = self.write_residual((column, row), output);
+            counts = self.write_residual((column, row));
         }
         self.grid.known[row * self.grid.columns + column] = Known { vector: Some(vector), counts };
     }

@@ -7,7 +7,7 @@ use super::macroblock::{Counts, FullCounts, Neighbours};
 use super::predict::Vector;
 
 /// One macroblock.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
     /// `None`: intra.
     pub vector: Option<Vector>,
@@ -26,7 +26,10 @@ pub struct Grid {
     /// Rows of macroblocks.
     pub rows: usize,
     /// Those coded so far; the others are left over from the frame before.
-    pub known: Vec<Known>,
+    known: Vec<Known>,
+    /// Rows in which `known` has nothing but macroblocks that stay as they were: most of most frames,
+    /// passed over in one step.
+    calm: Vec<bool>,
     /// In 4:4:4, levels in the blocks of U and V; zeros for macroblocks not coded in this frame.
     /// Apart from `known`, which is written for every macroblock that rests: it stays small.
     full: Vec<FullCounts>,
@@ -45,18 +48,68 @@ impl Grid {
             columns,
             rows,
             known: vec![SKIPPED; columns * rows],
+            calm: vec![true; rows],
             full,
             filled: vec![false; rows],
         }
     }
 
-    /// A frame begins.
-    pub fn begin(&mut self) {
-        for (row, filled) in self.full.chunks_mut(self.columns).zip(&mut self.filled) {
+    /// A frame begins, in slices of so many rows each.
+    pub fn begin(&mut self, rows: impl Iterator<Item = usize>) -> impl Iterator<Item = Part<'_>> {
+        let columns = self.columns;
+        for (row, filled) in self.full.chunks_mut(columns).zip(&mut self.filled) {
             if std::mem::take(filled) {
                 row.fill(FullCounts::default());
             }
         }
+        let (mut known, mut calm) = (self.known.as_mut_slice(), self.calm.as_mut_slice());
+        let (mut full, mut filled) = (self.full.as_mut_slice(), self.filled.as_mut_slice());
+        rows.map_while(move |rows| {
+            Some(Part {
+                columns,
+                rows,
+                known: known.split_off_mut(..rows * columns)?,
+                calm: calm.split_off_mut(..rows)?,
+                // There is none in 4:2:0.
+                full: full.split_off_mut(..rows * columns).unwrap_or_default(),
+                filled: filled.split_off_mut(..rows)?,
+            })
+        })
+    }
+}
+
+/// The macroblocks of one slice, which knows of no others; rows are counted from its first.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// Macroblocks in a row.
+    pub columns: usize,
+    /// Rows of macroblocks.
+    pub rows: usize,
+    /// Those coded so far; the others are left over from the frame before.
+    pub known: &'a mut [Known],
+    calm: &'a mut [bool],
+    full: &'a mut [FullCounts],
+    filled: &'a mut [bool],
+}
+
+impl Part<'_> {
+    /// Whether macroblocks in this row that stay as they were can be skipped whatever is next to them
+    /// (8.4.1.1): nothing moves above.
+    pub fn is_calm_above(&self, row: usize) -> bool {
+        row == 0 || self.calm[row - 1]
+    }
+
+    /// All of a row stays as it was.
+    pub fn rest(&mut self, row: usize) {
+        if !std::mem::replace(&mut self.calm[row], true) {
+            self.known[row * self.columns..][..self.columns].fill(SKIPPED);
+        }
+    }
+
+    /// A row was coded, macroblock after macroblock.
+    pub fn row_done(&mut self, row: usize) {
+        let known = &self.known[row * self.columns..][..self.columns];
+        self.calm[row] = known.iter().all(|known| *known == SKIPPED);
     }
 
     /// In 4:4:4, what a macroblock's U and V have taken.
@@ -75,6 +128,7 @@ impl Grid {
     }
 
     /// The macroblocks to the left, above, and above to the right (or else to the left).
+    #[inline(always)]
     pub fn neighbours(
         &self,
         column: usize,
@@ -94,6 +148,7 @@ impl Grid {
     }
 
     /// For the contexts of its blocks.
+    #[inline(always)]
     pub fn counts_around(&self, column: usize, row: usize) -> Neighbours<'_, Counts> {
         let (left, above, _) = self.neighbours(column, row);
         Neighbours {
@@ -103,6 +158,7 @@ impl Grid {
     }
 
     /// Prediction of a motion vector (8.4.1.3).
+    #[inline(always)]
     pub fn predicted_vector(&self, column: usize, row: usize) -> Vector {
         let (left, above, corner) = self.neighbours(column, row);
         let vectors = [left, above, corner].map(|known| known.and_then(|known| known.vector));
@@ -120,6 +176,7 @@ impl Grid {
     }
 
     /// The vector of a skipped macroblock (8.4.1.1).
+    #[inline(always)]
     pub fn skip_vector(&self, column: usize, row: usize) -> Vector {
         if column == 0 || row == 0 {
             return Vector::default();

@@ -38,7 +38,8 @@ fn level(macroblocks: u32) -> u8 {
 
 /// SPS and PPS: Constrained Baseline for 4:2:0, High 4:4:4 Predictive for 4:4:4, one reference, no
 /// reordering, BT.709 limited range. `size` is even.
-pub fn parameter_sets(size: (u32, u32), chroma: Chroma, bits: &mut Bits, out: &mut Vec<u8>) {
+pub fn parameter_sets(size: (u32, u32), chroma: Chroma, out: &mut Vec<u8>) {
+    let bits = &mut Bits::default();
     let (columns, rows) = (size.0.div_ceil(16), size.1.div_ceil(16));
     let (profile, constraints) = match chroma {
         // Baseline, and what Main decoders take, too: Constrained Baseline.
@@ -115,9 +116,9 @@ pub fn parameter_sets(size: (u32, u32), chroma: Chroma, bits: &mut Bits, out: &m
     bits.finish(NAL_PPS, out);
 }
 
-/// The header of a picture's only slice.
-pub fn slice(bits: &mut Bits, idr: Option<u32>, frame_num: u32, qp: u8) {
-    bits.ue(0); // first_mb_in_slice
+/// The header of the slice that begins with the `first` macroblock.
+pub fn slice(bits: &mut Bits, first: u32, idr: Option<u32>, frame_num: u32, qp: u8) {
+    bits.ue(first); // first_mb_in_slice
     bits.ue(if idr.is_some() { 7 } else { 5 }); // slice_type: I or P, all slices of the picture
     bits.ue(0); // pic_parameter_set_id
     bits.put(FRAME_NUM_BITS, frame_num & ((1 << FRAME_NUM_BITS) - 1));
@@ -137,11 +138,21 @@ pub fn slice(bits: &mut Bits, idr: Option<u32>, frame_num: u32, qp: u8) {
     bits.ue(1); // disable_deblocking_filter_idc: off, or undamaged neighbours would change
 }
 
-/// Turns an IDR access unit into the next one of the same picture: only `idr_pic_id` may not stay.
-/// In front of it are 19 bits, and no emulation prevention among them.
+/// Turns an IDR access unit into the next one of the same picture: only `idr_pic_id` may not stay, in
+/// none of its slices. Before it are `first_mb_in_slice` and 16 bits, and no emulation prevention among
+/// them: nowhere in a header are there two whole bytes of zeros with a small one behind them.
 pub fn renew_idr(access_unit: &mut [u8]) {
-    let slice = [0, 0, 0, 1, NAL_IDR];
-    if let Some(start) = access_unit.windows(slice.len()).position(|bytes| bytes == slice) {
-        access_unit[start + slice.len() + 2] ^= 0x10;
+    let start = [0, 0, 0, 1, NAL_IDR];
+    let mut at = 0;
+    while let Some(found) = access_unit[at..].windows(start.len()).position(|bytes| bytes == start)
+    {
+        at += found + start.len();
+        let header = &mut access_unit[at..];
+        let word = header.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+        // Exp-Golomb: as many bits behind the first one as zeros in front of it.
+        let bit = 2 * word.leading_zeros() as usize + 1 + 16 + 2;
+        if let Some(byte) = header.get_mut(bit / 8) {
+            *byte ^= 0x80 >> (bit % 8);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::bits::Bits;
 use super::cavlc::{write_block, write_chroma_dc};
-use super::planes::Plane;
+use super::planes::Band;
 use super::transform::{Block, MATTERS, Quantiser};
 use crate::sys::blocks::Pair;
 use crate::sys::simd;
@@ -110,7 +110,7 @@ fn rows<const N: usize>(block: &[[u8; N]; N], (x, y): (usize, usize)) -> [&[u8; 
 
 /// Writes four rows of eight samples.
 #[inline(always)]
-fn put(out: &mut Plane, (x, y): (usize, usize), samples: &[[u8; 8]; 4]) {
+fn put(out: &mut Band<'_>, (x, y): (usize, usize), samples: &[[u8; 8]; 4]) {
     for (row, samples) in samples.iter().enumerate() {
         *out.row_mut(x, y + row) = *samples;
     }
@@ -130,7 +130,7 @@ pub fn inter_luma(
     (source, prediction): (&[[u8; 16]; 16], &[[u8; 16]; 16]),
     quantiser: &Quantiser,
     component: &mut Component,
-    out: &mut Plane,
+    out: &mut Band<'_>,
     (x, y): (usize, usize),
 ) {
     out.put(x, y, prediction);
@@ -180,7 +180,7 @@ pub fn intra_luma(
     (source, prediction): (&[[u8; 16]; 16], &[[u8; 16]; 16]),
     quantiser: &Quantiser,
     component: &mut Component,
-    out: &mut Plane,
+    out: &mut Band<'_>,
     (x, y): (usize, usize),
 ) {
     // Turned, as all else: column after column.
@@ -215,7 +215,7 @@ pub fn chroma(
     (source, prediction): (&[[u8; 8]; 8], &[[u8; 8]; 8]),
     quantiser: &Quantiser,
     residual: &mut Residual,
-    out: &mut Plane,
+    out: &mut Band<'_>,
     (x, y): (usize, usize),
 ) {
     let (alive, total) = simd::lively(source, prediction, quantiser.dead);
@@ -288,13 +288,18 @@ impl Component {
 impl Residual {
     /// Blocks with levels in luma or in what is coded like it.
     #[inline(always)]
-    fn coded(&self) -> u16 {
-        self.luma.coded | self.full[0].coded | self.full[1].coded
+    fn coded<const FULL: bool>(&self) -> u16 {
+        if FULL {
+            self.luma.coded | self.full[0].coded | self.full[1].coded
+        } else {
+            self.luma.coded
+        }
     }
 
     /// Nothing of it will be sent.
-    pub fn is_empty(&self) -> bool {
-        self.coded() == 0 && !self.chroma_dc_coded && !self.chroma_ac_coded
+    #[inline(always)]
+    pub fn is_empty<const FULL: bool>(&self) -> bool {
+        self.coded::<FULL>() == 0 && !self.chroma_dc_coded && !self.chroma_ac_coded
     }
 
     /// The chroma part of `coded_block_pattern`: nothing, DC, or both.
@@ -303,22 +308,27 @@ impl Residual {
     }
 
     /// Whether an Intra_16x16 macroblock sends its AC levels.
-    pub fn has_luma_ac(&self) -> bool {
-        self.coded() != 0
+    pub fn has_luma_ac<const FULL: bool>(&self) -> bool {
+        self.coded::<FULL>() != 0
     }
 
     /// `coded_block_pattern` of an inter macroblock: a bit for each 8x8 of luma (and of all three
     /// planes in 4:4:4), then chroma.
-    pub fn pattern(&self) -> u32 {
-        let coded = self.coded();
+    pub fn pattern<const FULL: bool>(&self) -> u32 {
+        let coded = self.coded::<FULL>();
         let luma = (0..4).filter(|quarter| coded >> (quarter * 4) & 15 != 0);
         luma.map(|quarter| 1 << quarter).sum::<u32>() | self.chroma_pattern() << 4
     }
 
     /// Forgets everything: for the next macroblock.
-    pub fn clear(&mut self) {
-        for component in [&mut self.luma].into_iter().chain(&mut self.full) {
-            (component.dc, component.coded) = (None, 0);
+    #[inline(always)]
+    pub fn clear<const FULL: bool>(&mut self) {
+        (self.luma.dc, self.luma.coded) = (None, 0);
+        if FULL {
+            for component in &mut self.full {
+                (component.dc, component.coded) = (None, 0);
+            }
+            return;
         }
         self.chroma_dc = [[0; 4]; 2];
         self.chroma.iter_mut().flatten().for_each(|block| block.mask = 0);
@@ -327,11 +337,11 @@ impl Residual {
 
     /// Which quarters of luma, and of what is coded like it, are sent.
     #[inline(always)]
-    fn quarters(&self) -> u32 {
+    fn quarters<const FULL: bool>(&self) -> u32 {
         match &self.luma.dc {
-            Some(_) if self.has_luma_ac() => 15,
+            Some(_) if self.has_luma_ac::<FULL>() => 15,
             Some(_) => 0,
-            None => self.pattern() & 15,
+            None => self.pattern::<FULL>() & 15,
         }
     }
 
@@ -342,16 +352,25 @@ impl Residual {
         neighbours: Neighbours<'_, FullCounts>,
         counts: &mut FullCounts,
     ) {
-        let quarters = self.quarters();
+        let quarters = self.quarters::<true>();
         for (component, base) in self.full.iter().zip([0, 16]) {
             component.write(bits, quarters, neighbours, base, counts);
         }
     }
 
     /// Writes `residual( )` (7.3.5.3), in 4:4:4 its first part; `counts` is filled in.
-    pub fn write(&self, bits: &mut Bits, neighbours: Neighbours<'_, Counts>, counts: &mut Counts) {
+    #[inline]
+    pub fn write<const FULL: bool>(
+        &self,
+        bits: &mut Bits,
+        neighbours: Neighbours<'_, Counts>,
+        counts: &mut Counts,
+    ) {
         *counts = [0; 24];
-        self.luma.write(bits, self.quarters(), neighbours, 0, counts);
+        self.luma.write(bits, self.quarters::<FULL>(), neighbours, 0, counts);
+        if FULL {
+            return;
+        }
         if self.chroma_pattern() > 0 {
             for dc in &self.chroma_dc {
                 write_chroma_dc(bits, dc);

@@ -22,20 +22,53 @@ impl Plane {
     }
 
     /// `N` samples from a position on.
-    #[inline]
+    #[inline(always)]
     pub fn row<const N: usize>(&self, x: usize, y: usize) -> &[u8; N] {
         self.data[y * self.width + x..].first_chunk().expect("blocks lie inside the plane")
     }
 
+    /// Reads a square block. Not a function that returns it: that would copy it once more.
+    #[inline(always)]
+    pub fn read<const N: usize>(&self, x: usize, y: usize, block: &mut [[u8; N]; N]) {
+        for (row, samples) in block.iter_mut().enumerate() {
+            *samples = *self.row(x, y + row);
+        }
+    }
+
+    /// Bands of so many rows each, from the top down.
+    pub fn bands(&mut self, rows: impl Iterator<Item = usize>) -> impl Iterator<Item = Band<'_>> {
+        let width = self.width;
+        let mut left = self.data.as_mut_slice();
+        rows.map_while(move |rows| {
+            let data = left.split_off_mut(..rows * width)?;
+            Some(Band { data, width })
+        })
+    }
+}
+
+/// Some rows of a plane, to write to; rows are counted from the first of them.
+#[derive(Debug)]
+pub struct Band<'a> {
+    data: &'a mut [u8],
+    width: usize,
+}
+
+impl Band<'_> {
+    /// `N` samples from a position on.
+    #[inline(always)]
+    pub fn row<const N: usize>(&self, x: usize, y: usize) -> &[u8; N] {
+        self.data[y * self.width + x..].first_chunk().expect("blocks lie inside the band")
+    }
+
     /// The same, to write to.
-    #[inline]
+    #[inline(always)]
     pub fn row_mut<const N: usize>(&mut self, x: usize, y: usize) -> &mut [u8; N] {
         let start = y * self.width + x;
-        self.data[start..].first_chunk_mut().expect("blocks lie inside the plane")
+        self.data[start..].first_chunk_mut().expect("blocks lie inside the band")
     }
 
     /// `N` samples from a position down.
-    #[inline]
+    #[inline(always)]
     pub fn column<const N: usize>(&self, x: usize, y: usize) -> [u8; N] {
         let rows = &self.data[y * self.width + x..][..(N - 1) * self.width + 1];
         let mut column = [0; N];
@@ -45,19 +78,8 @@ impl Plane {
         column
     }
 
-    /// A square block.
-    #[inline]
-    pub fn block<const N: usize>(&self, x: usize, y: usize) -> [[u8; N]; N] {
-        // Loops, here and below: closures of `from_fn` are not always inlined.
-        let mut block = [[0; N]; N];
-        for (row, samples) in block.iter_mut().enumerate() {
-            *samples = *self.row(x, y + row);
-        }
-        block
-    }
-
     /// Writes a square block.
-    #[inline]
+    #[inline(always)]
     pub fn put<const N: usize>(&mut self, x: usize, y: usize, block: &[[u8; N]; N]) {
         for (row, samples) in block.iter().enumerate() {
             *self.row_mut(x, y + row) = *samples;
@@ -87,19 +109,62 @@ impl Planes {
         Self { y, uv: [plane.clone(), plane], chroma }
     }
 
-    /// Copies one macroblock from another frame.
-    pub fn copy_macroblock(&mut self, from: &Self, column: usize, row: usize) {
-        self.y.put(column * 16, row * 16, &from.y.block::<16>(column * 16, row * 16));
+    /// Bands of so many rows of macroblocks each, from the top down.
+    pub fn bands(
+        &mut self,
+        rows: impl Iterator<Item = usize> + Clone,
+    ) -> impl Iterator<Item = PlaneBands<'_>> {
+        let edge = match self.chroma {
+            Chroma::Yuv420 => 8,
+            Chroma::Yuv444 => 16,
+        };
+        let [u, v] =
+            self.uv.each_mut().map(|plane| plane.bands(rows.clone().map(move |n| n * edge)));
+        let y = self.y.bands(rows.map(|n| n * 16));
+        y.zip(u.zip(v)).map(|(y, (u, v))| PlaneBands { y, uv: [u, v] })
+    }
+}
+
+/// The rows of a frame that one slice writes.
+#[derive(Debug)]
+pub struct PlaneBands<'a> {
+    /// Luma.
+    pub y: Band<'a>,
+    /// Chroma, U and V.
+    pub uv: [Band<'a>; 2],
+}
+
+impl PlaneBands<'_> {
+    /// Copies one macroblock from another frame, in which this band's first row of macroblocks is
+    /// `top`.
+    pub fn copy_macroblock<const FULL: bool>(
+        &mut self,
+        from: &Planes,
+        (column, row): (usize, usize),
+        top: usize,
+    ) {
+        let there = top + row;
+        copy::<16>(&mut self.y, &from.y, (column, row), there);
         for (to, from) in self.uv.iter_mut().zip(&from.uv) {
-            match self.chroma {
-                Chroma::Yuv420 => {
-                    to.put(column * 8, row * 8, &from.block::<8>(column * 8, row * 8));
-                }
-                Chroma::Yuv444 => {
-                    to.put(column * 16, row * 16, &from.block::<16>(column * 16, row * 16));
-                }
+            if FULL {
+                copy::<16>(to, from, (column, row), there);
+            } else {
+                copy::<8>(to, from, (column, row), there);
             }
         }
+    }
+}
+
+/// Copies a block from another frame, where it is in row `there` of blocks.
+#[inline(always)]
+fn copy<const N: usize>(
+    to: &mut Band<'_>,
+    from: &Plane,
+    (column, row): (usize, usize),
+    there: usize,
+) {
+    for line in 0..N {
+        *to.row_mut::<N>(column * N, row * N + line) = *from.row(column * N, there * N + line);
     }
 }
 
@@ -117,22 +182,19 @@ pub struct Samples {
 impl Samples {
     /// Reads a macroblock; beyond the picture's edges its last row and column go on.
     #[inline]
-    pub fn read(&mut self, picture: &Picture, column: usize, row: usize) {
+    pub fn read<const FULL: bool>(&mut self, picture: &Picture, column: usize, row: usize) {
         let (width, height) = (picture.size().0 as usize, picture.size().1 as usize);
         let ([y, u, v], strides) = (picture.planes(), picture.strides());
         read(y, strides[0], (width, height), (column * 16, row * 16), &mut self.y);
-        match picture.chroma() {
-            Chroma::Yuv420 => {
-                for (plane, block) in [u, v].into_iter().zip(&mut self.uv) {
-                    let size = (width / 2, height / 2);
-                    read(plane, strides[1], size, (column * 8, row * 8), block);
-                }
+        if FULL {
+            for (plane, block) in [u, v].into_iter().zip(&mut self.full) {
+                let at = (column * 16, row * 16);
+                read(plane, strides[1], (width, height), at, block);
             }
-            Chroma::Yuv444 => {
-                for (plane, block) in [u, v].into_iter().zip(&mut self.full) {
-                    let at = (column * 16, row * 16);
-                    read(plane, strides[1], (width, height), at, block);
-                }
+        } else {
+            for (plane, block) in [u, v].into_iter().zip(&mut self.uv) {
+                let size = (width / 2, height / 2);
+                read(plane, strides[1], size, (column * 8, row * 8), block);
             }
         }
     }

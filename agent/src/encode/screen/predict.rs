@@ -1,8 +1,6 @@
 //! Prediction: motion from the frame before, or from the macroblocks around (ITU-T H.264, 8.3, 8.4).
 
-use transom_protocol::message::Chroma;
-
-use super::planes::{Plane, Planes, Samples};
+use super::planes::{Band, Plane, PlaneBands, Planes, Samples};
 use crate::sys::simd;
 
 /// A motion vector in whole luma samples.
@@ -112,13 +110,19 @@ fn length(difference: i16) -> u32 {
 
 /// Takes a macroblock from the frame before. Odd vectors put chroma of 4:2:0 between samples
 /// (8.4.2.2.2); that of 4:4:4 goes where luma goes.
-pub fn inter(reference: &Planes, (x, y): (usize, usize), vector: Vector, out: &mut Samples) {
+#[inline]
+pub fn inter<const FULL: bool>(
+    reference: &Planes,
+    (x, y): (usize, usize),
+    vector: Vector,
+    out: &mut Samples,
+) {
     let shifted = |at: usize, by: i16| (at as i32 + i32::from(by)) as usize;
     let (left, top) = (shifted(x, vector.x), shifted(y, vector.y));
-    out.y = reference.y.block(left, top);
-    if reference.chroma == Chroma::Yuv444 {
+    reference.y.read(left, top, &mut out.y);
+    if FULL {
         for (plane, block) in reference.uv.iter().zip(&mut out.full) {
-            *block = plane.block(left, top);
+            plane.read(left, top, block);
         }
         return;
     }
@@ -153,7 +157,7 @@ fn inter_chroma(
         out
     };
     match between {
-        (false, false) => *block = plane.block(x, y),
+        (false, false) => plane.read(x, y, block),
         (true, false) => {
             for (row, samples) in (y..).zip(block) {
                 *samples = mean(plane.row(x, row), plane.row(x + 1, row));
@@ -197,9 +201,9 @@ pub struct Edges {
 }
 
 impl Edges {
-    /// The edges of the macroblock at (x, y) in samples.
+    /// The edges of the macroblock at (x, y) in samples of a slice's band, beyond which it knows none.
     #[inline]
-    pub fn of(plane: &Plane, (x, y): (usize, usize)) -> Self {
+    pub fn of(plane: &Band<'_>, (x, y): (usize, usize)) -> Self {
         let above = (y > 0).then(|| *plane.row::<16>(x, y - 1));
         let left = (x > 0).then(|| plane.column::<16>(x - 1, y));
         let sum = |edge: &[u8; 16]| edge.iter().map(|&s| u32::from(s)).sum::<u32>();
@@ -271,7 +275,7 @@ impl Edges {
 
 /// The best intra prediction of both chroma planes of 4:2:0: its mode (table 7-16) and the blocks.
 pub fn intra_chroma(
-    frame: &Planes,
+    frame: &PlaneBands<'_>,
     (x, y): (usize, usize),
     source: &Samples,
 ) -> (u32, [[[u8; 8]; 8]; 2]) {
@@ -299,7 +303,7 @@ pub fn intra_chroma(
 
 /// Intra prediction of a chroma plane, mode DC: each 4x4 block by the means of the edges next to
 /// it (8.3.4.1 to 8.3.4.3).
-fn intra_chroma_dc(plane: &Plane, (x, y): (usize, usize)) -> [[u8; 8]; 8] {
+fn intra_chroma_dc(plane: &Band<'_>, (x, y): (usize, usize)) -> [[u8; 8]; 8] {
     let above = (y > 0).then(|| *plane.row::<8>(x, y - 1));
     let left = (x > 0).then(|| plane.column::<8>(x - 1, y));
     let part = |edge: &Option<[u8; 8]>, half: usize| {

@@ -8,6 +8,7 @@
 //! looks up and down only, and backs off where nothing ever scrolls.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::predict::{REACH, Vector};
 use crate::picture::Picture;
@@ -54,16 +55,15 @@ impl Scroll {
         self.stripes.iter_mut().for_each(|stripe| *stripe = Stripe::default());
     }
 
-    /// Looks at a picture in which these macroblocks, in rows of `columns`, are damaged.
-    pub fn look(&mut self, picture: &Picture, damaged: &[bool], columns: usize) {
+    /// Looks at a picture in which these macroblocks, in rows of `columns`, are damaged; only in
+    /// `touched` rows are there any.
+    pub fn look(&mut self, picture: &Picture, damaged: &[bool], touched: &[bool], columns: usize) {
         for (index, stripe) in self.stripes.iter_mut().enumerate() {
             let left = index * STRIPE;
             let right = (left + STRIPE).min(columns);
-            let rows: Vec<usize> = damaged
-                .chunks(columns)
-                .enumerate()
-                .filter(|(_, row)| row[left..right].contains(&true))
-                .map(|(row, _)| row)
+            let rows: Vec<usize> = (0..touched.len())
+                .filter(|&row| touched[row])
+                .filter(|row| damaged[row * columns..][left..right].contains(&true))
                 .collect();
             stripe.vector = Vector::default();
             if rows.is_empty() {
@@ -113,11 +113,30 @@ impl Stripe {
     }
 }
 
+/// Rows are hashed already: what looks them up needs no other hash of that.
+#[derive(Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = hash(bytes);
+    }
+
+    fn write_u64(&mut self, hashed: u64) {
+        self.0 = hashed;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// By how much most of the rows have moved down, if that is not nothing.
 fn distance(old: &[u64], new: &[u64], rows: &[usize]) -> Option<i16> {
     // Rows that look like the one above tell nothing: paper, borders.
     let telling = |rows: &[u64], y: usize| y > 0 && rows[y] != rows[y - 1];
-    let mut places: HashMap<u64, Option<usize>> = HashMap::new();
+    let mut places: HashMap<u64, Option<usize>, BuildHasherDefault<AsIs>> =
+        HashMap::with_capacity_and_hasher(old.len(), BuildHasherDefault::default());
     for y in (1..old.len()).filter(|&y| telling(old, y)) {
         // What is there twice could have come from either place.
         places.entry(old[y]).and_modify(|place| *place = None).or_insert(Some(y));
