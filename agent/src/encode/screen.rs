@@ -12,7 +12,8 @@
 //! One reference, CAVLC, motion in whole samples, no deblocking (it would change undamaged
 //! neighbours). One slice for frames of which little is coded, and one for each thread for others. What this refuses to do: periodic IDRs, reordering,
 //! coding macroblocks that are not damaged. Damage has to be true: what it leaves out stays as it was
-//! on the viewer's screen until it is damaged again or an IDR comes.
+//! on the viewer's screen until it is damaged again, an IDR comes, or a slow sweep over all of the
+//! picture finds it.
 
 pub(super) mod bits;
 mod cavlc;
@@ -24,6 +25,7 @@ mod planes;
 mod predict;
 mod rate;
 mod scroll;
+mod sweep;
 mod transform;
 
 use std::num::NonZero;
@@ -43,6 +45,7 @@ use planes::{Planes, Samples};
 use predict::Vector;
 use rate::{Purpose, REFINED, Rate};
 use scroll::Scroll;
+use sweep::Sweep;
 use transform::Quantiser;
 
 /// Macroblocks as large as the highest level takes (table A-1).
@@ -95,6 +98,7 @@ pub struct Screen {
     /// Vectors of the last frame that moved a macroblock: motion goes on.
     habits: Vec<Vector>,
     scroll: Scroll,
+    sweep: Sweep,
     /// Quantiser that each macroblock was last coded with.
     quality: Vec<u8>,
     /// How many of these would be refined at rest.
@@ -153,6 +157,7 @@ impl Screen {
             grid: Grid::new(columns, rows, chroma),
             habits: vec![Vector::default(); count],
             scroll: Scroll::new(columns),
+            sweep: Sweep::default(),
             quality: vec![u8::MAX; count],
             coarse: count,
             rate: Rate::new(tuning.bitrate.0),
@@ -181,6 +186,7 @@ impl Screen {
         self.next = Planes::new(columns, rows, chroma);
         self.grid = Grid::new(columns, rows, chroma);
         self.outputs.clear();
+        self.sweep = Sweep::default();
         self.idr = None;
     }
 
@@ -227,13 +233,15 @@ impl Screen {
             self.start_over(chroma);
         }
         let now = Duration::from_nanos(time.0);
-        let rests = frame.damage.is_empty();
+        self.sweep.look(now, frame.picture, &self.reference, (self.grid.columns, &self.quality));
+        let rests = frame.damage.is_empty() && self.sweep.found.is_empty();
         if let (true, true, Some(last)) = (idr, rests, &mut self.idr) {
             headers::renew_idr(last);
             self.idrs = self.idrs.wrapping_add(1);
             return Ok(AccessUnit { bytes: last.clone(), idr, coarse: self.coarse > 0 });
         }
-        let purpose = match (idr, rests) {
+        // What the sweep has found is news, too, but it may be coded as finely as what rests.
+        let purpose = match (idr, frame.damage.is_empty()) {
             (true, _) => Purpose::Idr { rests },
             (false, true) => Purpose::Refinement,
             (false, false) => Purpose::Change,
@@ -368,6 +376,10 @@ impl Screen {
                 wanted += line.iter().filter(|damaged| !**damaged).count();
                 line.fill(true);
             }
+        }
+        for index in self.sweep.found.drain(..) {
+            self.touched[index / columns] = true;
+            wanted += usize::from(!std::mem::replace(&mut self.damaged[index], true));
         }
         wanted
     }

@@ -10,6 +10,7 @@ use crate::capture::Frame;
 use crate::mirror::{Mirror, PixelFormat};
 use crate::picture::Picture;
 
+mod bad_input;
 mod colour;
 
 struct Rig {
