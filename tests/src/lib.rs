@@ -27,6 +27,7 @@ pub mod card;
 pub mod corpus;
 mod guest;
 mod host;
+pub mod page;
 mod picture;
 mod player;
 pub mod plot;

@@ -1,47 +1,53 @@
 //! The screen encoder against x264 and OpenH264, on recorded scenes: `make contest`.
 //!
-//! In: scenes, by default all of `target/corpus`. Out: tables, and a JSON line for each scene in
-//! `target/figures/contest.jsonl`; plots in `docs/images` if all of them took part. The three take
-//! turns on the same pictures, several rounds; what counts is CPU time. Ours is told nothing:
-//! comparing, converting and encoding count, on one thread. x264 is given converted pictures and only
-//! its encoding counts: that of ffmpeg with it, less that of ffmpeg without. Its quantisers are the
-//! two whose luma is on either side of ours, and its figures lie between those. Nothing of x264 is
-//! linked here; it is a program of its own.
+//! In: scenes, by default all of `target/corpus`. Out: a JSON line for each scene in
+//! `target/figures/contest.jsonl`; the tables of docs/performance.md and plots in `docs/images` if all
+//! of them took part, and the tables on stdout otherwise. The three take turns on the same pictures,
+//! several rounds; what counts is CPU time. Ours compares, converts and encodes, on one thread; x264 is
+//! given converted pictures and only its encoding counts: that of ffmpeg with it, less that of ffmpeg
+//! without. Its quantisers are the two whose luma is on either side of ours, and its figures lie between
+//! those. Nothing of x264 is linked here; it is a program of its own.
 
 mod capped;
+mod ours;
+mod page;
 mod peers;
 mod plot;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use nix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
-use transom_agent::capture::Frame;
-use transom_agent::damage::Damage;
-use transom_agent::encode::screen::Screen;
-use transom_agent::encode::{Request, Tuning};
-use transom_agent::mirror::{Mirror, PixelFormat};
 use transom_agent::picture::Picture;
-use transom_protocol::{BitRate, GuestTime};
 use transom_tests::corpus::Scene;
 use transom_tests::release_dir;
 
+use ours::Player;
+
 /// How often each takes its turn.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 /// The quantiser of ours.
 const QUANTISER: u8 = 26;
 /// Pictures of a scene that are used.
-const PICTURES: usize = 300;
+const PICTURES: usize = 150;
+/// Pictures of a scene that are coded by themselves, to see what an IDR costs.
+const IDRS: usize = 16;
+/// What a picture at rest costs is seen on the last one of this scene.
+const AT_REST: &str = "idle";
+/// How often x264 is given it.
+const RESTS: usize = 120;
 
-/// What one encoder made of a scene.
+/// What one encoder made of a scene. The first picture is apart: an IDR would hide the others where
+/// little moves.
 #[derive(Debug, Clone, Default)]
 pub struct Run {
-    /// CPU seconds, for each round.
+    /// CPU seconds of all pictures but the first, for each round.
     pub seconds: Vec<f64>,
-    /// Bytes.
+    /// Bytes of all pictures but the first.
     pub bytes: usize,
-    /// Sums of squared errors of Y, U and V.
+    /// Sums of squared errors of Y, U and V, of all pictures.
     pub errors: [u64; 3],
 }
 
@@ -54,11 +60,10 @@ impl Run {
         })
     }
 
-    /// Median, least and most milliseconds of a picture.
-    fn cost(&self, pictures: usize) -> [f64; 3] {
-        let mut all: Vec<f64> = self.seconds.iter().map(|s| s * 1e3 / pictures as f64).collect();
-        all.sort_by(f64::total_cmp);
-        [all[all.len() / 2], all[0], all[all.len() - 1]]
+    /// Milliseconds of a picture in each round, bytes of a picture, decibels.
+    fn report(&self, pictures: usize, samples: usize) -> Value {
+        let ms: Vec<f64> = self.seconds.iter().map(|s| s * 1e3 / pictures as f64).collect();
+        json!({ "ms": ms, "bytes": self.bytes / pictures, "psnr": self.psnr(samples) })
     }
 }
 
@@ -72,186 +77,90 @@ fn main() -> Result<()> {
         scenes.retain(|path| path.extension().is_some_and(|e| e == "scene"));
         scenes.sort();
     }
+    let (load, begun) = (page::load()?, Instant::now());
     let mut lines = Vec::new();
-    println!("| scene | | ours | x264 ultrafast | ratio | OpenH264 |\n|---|---|---|---|---|---|");
     for path in scenes {
-        lines.push(scene(&path)?);
+        eprintln!("contest: {}", path.display());
+        let name = path.file_stem().context("a file")?.to_string_lossy().into_owned();
+        let recorded = Scene::read(&path, PICTURES)?;
+        lines.push(if name == AT_REST { rest(&recorded)? } else { scene(&name, &recorded)? });
     }
+    lines.insert(0, page::machine(load, begun.elapsed())?);
     std::fs::create_dir_all(folder.join("figures"))?;
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     std::fs::write(folder.join("figures/contest.jsonl"), text)?;
-    println!(
-        "\n| scene | at 5 Mb/s, worst second | PSNR of Y, moving | 0.5 s after |\n|---|---|---|---|"
-    );
-    for line in &lines {
-        let capped = &line["capped"];
-        println!(
-            "| {} | {:.2} Mb | {:.1} dB | {:.1} dB |",
-            line["scene"].as_str().unwrap_or_default(),
-            capped["worst"].as_f64().unwrap_or_default() / 1e6,
-            capped["moving"].as_f64().unwrap_or_default(),
-            capped["rested"].as_f64().unwrap_or_default(),
-        );
+    let tables = page::tables(&lines).context("a figure is missing")?;
+    println!("{tables}");
+    if all { page::publish(&tables, &lines) } else { Ok(()) }
+}
+
+/// What a picture costs in which nothing has changed.
+fn rest(scene: &Scene) -> Result<Value> {
+    let frames = ours::converted(scene);
+    let resting = vec![frames.last().context("a picture")?.as_slice(); RESTS];
+    let size = Picture::new(scene.size).size();
+    let (microseconds, bytes) = ours::rest(scene)?;
+    let mut ms = Vec::new();
+    for _ in 0..ROUNDS {
+        let all = peers::x264(&resting, size, QUANTISER, peers::Gop::Endless)?.seconds[0];
+        let first = peers::x264(&resting[..IDRS], size, QUANTISER, peers::Gop::Intra)?.seconds[0];
+        ms.push((all - first / IDRS as f64).max(0.0) * 1e3 / (RESTS - 1) as f64);
     }
-    if all { draw(&lines) } else { Ok(()) }
+    Ok(json!({ "what": "rest", "ours_us": microseconds, "bytes": bytes, "x264_ms": ms }))
 }
 
-/// Draws the plots of the documentation.
-fn draw(lines: &[Value]) -> Result<()> {
-    let images = transom_tests::project_dir().join("docs/images");
-    std::fs::create_dir_all(&images)?;
-    let of = |figure: &dyn Fn(&Value, f64) -> f64| -> Vec<(String, [f64; 3])> {
-        let scene = |line: &Value| {
-            let pictures = line["pictures"].as_f64().unwrap_or(1.0);
-            let figures = ["ours", "x264", "openh264"].map(|who| figure(&line[who], pictures));
-            (line["scene"].as_str().unwrap_or_default().to_owned(), figures)
-        };
-        lines.iter().map(scene).collect()
-    };
-    let time = of(&|run, pictures| {
-        let seconds = run["seconds"].as_array().into_iter().flatten().filter_map(Value::as_f64);
-        let mut all: Vec<f64> = seconds.map(|seconds| seconds * 1e3 / pictures).collect();
-        all.sort_by(f64::total_cmp);
-        all.get(all.len() / 2).copied().unwrap_or_default()
-    });
-    let bytes = of(&|run, pictures| run["bytes"].as_f64().unwrap_or_default() / pictures);
-    std::fs::write(images.join("contest-time.svg"), plot::bars("CPU of a picture, ms", &time))?;
-    let title = "bytes of a picture, at equal luma PSNR";
-    Ok(std::fs::write(images.join("contest-bytes.svg"), plot::bars(title, &bytes))?)
-}
-
-fn scene(path: &Path) -> Result<Value> {
-    let name = path.file_stem().context("a file")?.to_string_lossy().into_owned();
-    let scene = Scene::read(path, PICTURES)?;
+fn scene(name: &str, scene: &Scene) -> Result<Value> {
     let count = scene.pictures.len();
     ensure!(count > 1, "{name}: nothing moves");
-    let frames = converted(&scene);
+    let frames = ours::converted(scene);
     let size = Picture::new(scene.size).size();
-    let samples = (size.0 * size.1) as usize * count;
+    let per_picture = (size.0 * size.1) as usize;
+    let samples = per_picture * count;
 
-    let mut ours = Run::default();
-    own(&scene, &frames, &mut ours)?;
-    let wanted = ours.psnr(samples)[0];
-    let mut bracket = peers::bracket(wanted, samples, |qp| peers::x264(&frames, size, qp))?;
-    let mut openh264 = peers::openh264(&scene, &frames, ours.bytes)?;
+    // IDRs, of pictures from all over the scene.
+    let picked: Vec<usize> = (0..IDRS.min(count)).map(|n| n * count / IDRS.min(count)).collect();
+    let still: Vec<&[u8]> = picked.iter().map(|&n| frames[n].as_slice()).collect();
+    let mut idr = Run::default();
+    ours::idrs(scene, &frames, &picked, &mut idr)?;
+    let still_samples = per_picture * still.len();
+    let alone = |qp| peers::x264(&still, size, qp, peers::Gop::Intra);
+    let mut idr_bracket = peers::bracket(idr.psnr(still_samples)[0], still_samples, alone)?;
+
+    let moving: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+    let x264 = |qp| peers::x264(&moving, size, qp, peers::Gop::Endless);
+    let mut own = Run::default();
+    ours::play(scene, &frames, &mut own)?;
+    let mut told = vec![ours::told(scene)?];
+    let mut bracket = peers::bracket(own.psnr(samples)[0], samples, x264)?;
+    let mut openh264 = peers::openh264(scene, &frames, own.bytes)?;
     for _ in 1..ROUNDS {
-        own(&scene, &frames, &mut ours)?;
-        bracket.again(|qp| peers::x264(&frames, size, qp))?;
-        openh264.seconds.extend(peers::openh264(&scene, &frames, ours.bytes)?.seconds);
+        ours::play(scene, &frames, &mut own)?;
+        told.push(ours::told(scene)?);
+        bracket.again(x264)?;
+        openh264.seconds.extend(peers::openh264(scene, &frames, own.bytes)?.seconds);
+        ours::idrs(scene, &frames, &picked, &mut idr)?;
+        idr_bracket.again(alone)?;
     }
-    let x264 = bracket.between();
-    let [own_cost, x264_cost, openh264_cost] = [&ours, &x264, &openh264].map(|run| run.cost(count));
-    let psnr = [&ours, &x264, &openh264].map(|run| run.psnr(samples));
-    let show = |[median, least, most]: [f64; 3]| format!("{median:.2} ({least:.2}–{most:.2})");
-    println!(
-        "| {name} | CPU of a picture, ms | {} | {} | **{:.2}** | {} |",
-        show(own_cost),
-        show(x264_cost),
-        own_cost[0] / x264_cost[0],
-        show(openh264_cost),
-    );
-    println!(
-        "| {count} pictures | bytes of a picture | {} | {} | {:.2} | {} |",
-        ours.bytes / count,
-        x264.bytes / count,
-        ours.bytes as f64 / x264.bytes as f64,
-        openh264.bytes / count,
-    );
-    let decibels = psnr.map(|[y, u, v]| format!("{y:.1}, {u:.1}, {v:.1}"));
-    println!("| | PSNR of Y, U, V, dB | {} | {} | | {} |", decibels[0], decibels[1], decibels[2]);
-    let of = |run: &Run, psnr: [f64; 3]| json!({ "seconds": run.seconds, "bytes": run.bytes, "psnr": psnr });
+    let their_idr = idr_bracket.between();
+    let mut theirs = bracket.between();
+    // Theirs are all pictures, with one IDR among them.
+    for (seconds, idrs) in theirs.seconds.iter_mut().zip(&their_idr.seconds) {
+        *seconds = (*seconds - idrs / still.len() as f64).max(0.0);
+    }
+    let told: Vec<f64> = told.iter().map(|s| s * 1e3 / (count - 1) as f64).collect();
     Ok(json!({
-        "what": "contest", "scene": name, "pictures": count, "size": [size.0, size.1],
+        "what": "scene", "scene": name, "pictures": count, "size": [size.0, size.1],
         "quantiser": QUANTISER, "x264_qp": bracket.qp,
-        "capped": capped::run(&scene)?,
-        "ours": of(&ours, psnr[0]), "x264": of(&x264, psnr[1]), "openh264": of(&openh264, psnr[2]),
+        "ours": own.report(count - 1, samples),
+        "told": { "ms": told },
+        "x264": theirs.report(count - 1, samples),
+        "openh264": openh264.report(count - 1, samples),
+        "idr": {
+            "ours": idr.report(still.len(), still_samples),
+            "x264": their_idr.report(still.len(), still_samples),
+        },
+        "capped": capped::run(scene)?,
     }))
-}
-
-/// The scene's pictures in 4:2:0, rows without gaps.
-fn converted(scene: &Scene) -> Vec<Vec<u8>> {
-    let mut player = Player::new(scene);
-    let frame = |_| {
-        player.show();
-        player.convert();
-        player.picture.planes().concat()
-    };
-    (0..scene.pictures.len()).map(frame).collect()
-}
-
-/// Our encoder's turn.
-fn own(scene: &Scene, frames: &[Vec<u8>], run: &mut Run) -> Result<()> {
-    let mut player = Player::new(scene);
-    let tuning = Tuning { bitrate: BitRate(u32::MAX), fps: 60 };
-    let mut encoder = Screen::new(player.picture.size(), tuning)?;
-    encoder.fix_quantiser(QUANTISER);
-    let (mut seconds, mut bytes, mut errors) = (0.0, 0, [0; 3]);
-    let first = run.seconds.is_empty();
-    for (n, picture) in frames.iter().enumerate() {
-        player.show();
-        let begun = cpu_time()?;
-        player.convert();
-        let frame = Frame { picture: &player.picture, damage: &player.damage };
-        let time = GuestTime(scene.pictures[n].time);
-        let unit = encoder.encode(Request { frame, idr: n == 0, time })?;
-        seconds += cpu_time()? - begun;
-        bytes += unit.bytes.len();
-        if first {
-            let (width, height) = player.picture.size();
-            let planes = encoder.reconstruction();
-            let halved = (width as usize / 2, height as usize / 2);
-            let sizes = [(width as usize, height as usize), halved, halved];
-            let mut rest = picture.as_slice();
-            for (i, ((shown, stride), (columns, rows))) in planes.into_iter().zip(sizes).enumerate()
-            {
-                for row in shown.chunks(stride).take(rows) {
-                    let (line, behind) = rest.split_at(columns);
-                    errors[i] += peers::squares(&row[..columns], line);
-                    rest = behind;
-                }
-            }
-        }
-    }
-    run.seconds.push(seconds);
-    if first {
-        (run.bytes, run.errors) = (bytes, errors);
-    }
-    Ok(())
-}
-
-/// Plays a scene as the agent sees it.
-pub struct Player<'a> {
-    scene: &'a Scene,
-    next: usize,
-    pixels: Vec<u8>,
-    mirror: Mirror,
-    picture: Picture,
-    damage: Damage,
-}
-
-impl<'a> Player<'a> {
-    fn new(scene: &'a Scene) -> Self {
-        let (width, height) = scene.size;
-        Self {
-            scene,
-            next: 0,
-            pixels: vec![0; (width * height * 4) as usize],
-            mirror: Mirror::new(PixelFormat::Bgrx, width, height),
-            picture: Picture::new(scene.size),
-            damage: Damage::default(),
-        }
-    }
-
-    fn show(&mut self) {
-        self.scene.pictures[self.next].draw(&mut self.pixels, self.scene.size.0);
-        self.next += 1;
-    }
-
-    fn convert(&mut self) {
-        self.damage.clear();
-        self.mirror.update(&self.pixels, self.scene.size.0 as usize * 4, &mut self.damage);
-        self.picture.update(&self.mirror, &self.damage, None);
-    }
 }
 
 /// Seconds of CPU that this thread has used.

@@ -45,37 +45,62 @@ impl Bracket {
     }
 }
 
+/// Where x264 codes a picture by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gop {
+    /// The first one alone.
+    Endless,
+    /// Every one.
+    Intra,
+}
+
 /// The runs around `wanted` decibels of luma.
 pub fn bracket(wanted: f64, samples: usize, run: impl Fn(u8) -> Result<Run>) -> Result<Bracket> {
-    // The coarsest that is still too fine.
-    let (mut low, mut high) = (10, 45);
+    // The coarsest that is still too fine is not far from ours.
+    let (least, most, mut low) = (10, 45, super::QUANTISER);
     let psnr = |run: &Run| run.psnr(samples)[0];
-    while low < high {
-        let qp = u8::midpoint(low, high) + 1;
-        if psnr(&run(qp)?) >= wanted { low = qp } else { high = qp - 1 }
+    let mut fine = run(low)?;
+    while psnr(&fine) < wanted && low > least {
+        low -= 1;
+        fine = run(low)?;
     }
-    let runs = [run(low)?, run(low + 1)?];
+    let mut coarse = run(low + 1)?;
+    while psnr(&coarse) >= wanted && low < most {
+        low += 1;
+        fine = std::mem::replace(&mut coarse, run(low + 1)?);
+    }
+    let runs = [fine, coarse];
     let (fine, coarse) = (psnr(&runs[0]), psnr(&runs[1]));
     let weight = ((fine - wanted) / (fine - coarse).max(0.01)).clamp(0.0, 1.0);
     Ok(Bracket { qp: low, runs, weight })
 }
 
 /// x264 ultrafast zerolatency on one thread, in a program of its own: ffmpeg with it, less ffmpeg
-/// without.
-pub fn x264(frames: &[Vec<u8>], size: (u32, u32), qp: u8) -> Result<Run> {
+/// without. The CPU seconds are those of all pictures, the bytes those of all but the first IDR.
+pub fn x264(frames: &[&[u8]], size: (u32, u32), qp: u8, gop: Gop) -> Result<Run> {
     let qp = qp.to_string();
     let encode =
         ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-threads", "1"];
-    let with = [&encode[..], &["-qp", &qp, "-f", "h264", "-"]].concat();
+    let length = if gop == Gop::Intra { "1" } else { "100000" };
+    let with = [&encode[..], &["-qp", &qp, "-g", length, "-f", "h264", "-"]].concat();
     let (none, reading) = ffmpeg(frames, size, &["-c:v", "wrapped_avframe", "-f", "null", "-"])?;
     ensure!(none.is_empty(), "ffmpeg wrote something");
     let (stream, seconds) = ffmpeg(frames, size, &with)?;
     let errors = errors(&stream, frames, size)?;
-    Ok(Run { seconds: vec![(seconds - reading).max(0.0)], bytes: stream.len(), errors })
+    let first = if gop == Gop::Intra { 0 } else { first_picture(&stream) };
+    Ok(Run { seconds: vec![(seconds - reading).max(0.0)], bytes: stream.len() - first, errors })
+}
+
+/// Bytes up to the first slice that is not of an IDR (table 7-1).
+fn first_picture(stream: &[u8]) -> usize {
+    stream
+        .windows(4)
+        .position(|bytes| bytes[..3] == [0, 0, 1] && bytes[3] & 31 == 1)
+        .unwrap_or(stream.len())
 }
 
 /// What ffmpeg makes of raw pictures, and its CPU seconds.
-fn ffmpeg(frames: &[Vec<u8>], (width, height): (u32, u32), to: &[&str]) -> Result<(Vec<u8>, f64)> {
+fn ffmpeg(frames: &[&[u8]], (width, height): (u32, u32), to: &[&str]) -> Result<(Vec<u8>, f64)> {
     let size = format!("{width}x{height}");
     let from = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", &size, "-r", "60", "-i", "-"];
     let arguments = [&["-nostdin", "-v", "error", "-filter_threads", "1"], &from[..], to].concat();
@@ -124,23 +149,29 @@ pub fn openh264(scene: &Scene, frames: &[Vec<u8>], bytes: usize) -> Result<Run> 
     let bitrate = bytes as f64 / frames.len() as f64 * 8.0 * 60.0;
     let tuning = Tuning { bitrate: BitRate(bitrate.min(2e8) as u32), fps: 60 };
     let mut encoder = Encoder::new(Choice::OpenH264, size, tuning)?;
-    let (mut seconds, mut stream) = (0.0, Vec::new());
+    let (mut seconds, mut first, mut stream) = (0.0, 0, Vec::new());
     for n in 0..frames.len() {
         player.show();
+        player.compare();
         player.convert();
         let frame = Frame { picture: &player.picture, damage: &player.damage };
         let time = GuestTime(n as u64 * 16_666_667);
         let begun = cpu_time()?;
         let unit = encoder.encode(Request { frame, idr: n == 0, time })?;
-        seconds += cpu_time()? - begun;
+        if n > 0 {
+            seconds += cpu_time()? - begun;
+        } else {
+            first = unit.bytes.len();
+        }
         stream.extend_from_slice(&unit.bytes);
     }
-    let errors = errors(&stream, frames, size)?;
-    Ok(Run { seconds: vec![seconds], bytes: stream.len(), errors })
+    let frames: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+    let errors = errors(&stream, &frames, size)?;
+    Ok(Run { seconds: vec![seconds], bytes: stream.len() - first, errors })
 }
 
 /// What ffmpeg's decoder shows, against what was encoded.
-fn errors(stream: &[u8], frames: &[Vec<u8>], (width, height): (u32, u32)) -> Result<[u64; 3]> {
+fn errors(stream: &[u8], frames: &[&[u8]], (width, height): (u32, u32)) -> Result<[u64; 3]> {
     let arguments = ["-nostdin", "-v", "error", "-f", "h264", "-i", "-"];
     let to = ["-fps_mode", "passthrough", "-pix_fmt", "yuv420p", "-f", "rawvideo", "-"];
     let shown = piped(&[&arguments[..], &to].concat(), |input| input.write_all(stream))?;

@@ -25,7 +25,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::Value;
+use transom_tests::page::{load, machine};
 use transom_tests::{Test, machine_test, release_dir};
 
 /// A part of the page: what it measures goes to a file of its own.
@@ -107,23 +108,4 @@ fn folder() -> Result<PathBuf> {
     let folder = release_dir().parent().context("the target folder")?.join("figures");
     std::fs::create_dir_all(&folder)?;
     Ok(folder)
-}
-
-/// What it was measured on, and how much else was going on there.
-fn machine(load_before: f64, took: Duration) -> Result<Value> {
-    let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
-    let names = || cpus.lines().filter_map(|l| l.strip_prefix("model name")?.split_once(": "));
-    Ok(json!({
-        "what": "machine",
-        "cpu": names().next().map_or("unknown", |(_, name)| name),
-        "cores": names().count(),
-        "seconds": took.as_secs(),
-        "load_before": load_before,
-        "load_after": load()?,
-    }))
-}
-
-fn load() -> Result<f64> {
-    let load = std::fs::read_to_string("/proc/loadavg")?;
-    Ok(load.split_whitespace().next().context("/proc/loadavg is empty")?.parse()?)
 }

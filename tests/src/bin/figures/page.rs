@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use transom_tests::page::{measured_on, replace};
 use transom_tests::project_dir;
 
 use crate::latency::STAGES;
@@ -69,14 +70,6 @@ pub fn rewrite(folder: &Path) -> Result<()> {
     std::fs::write(&path, page).context("cannot write docs/performance.md")
 }
 
-fn replace(page: &str, marker: &str, content: &str) -> Result<String> {
-    let (open, close) = (format!("<!-- figures: {marker} -->\n"), "<!-- end -->");
-    let missing = || format!("docs/performance.md has no place for {marker}");
-    let begin = page.find(&open).with_context(missing)? + open.len();
-    let end = begin + page[begin..].find(close).with_context(missing)?;
-    Ok(format!("{}\n{content}\n{}", &page[..begin], &page[end..]))
-}
-
 struct Lines(Vec<Value>);
 
 impl Lines {
@@ -100,16 +93,8 @@ impl Lines {
     }
 
     fn machine(&self, part: &str) -> Option<String> {
-        let line = self.of("machine").next()?;
-        let (cpu, cores) = (line["cpu"].as_str()?, &line["cores"]);
-        let (before, after) = (line["load_before"].as_f64()?, line["load_after"].as_f64()?);
         let make = if part.starts_with("bench-") { "bench" } else { "figures" };
-        // Lines of older versions do not tell.
-        let took = line["seconds"].as_u64().map_or_else(String::new, |s| format!(" in {s} s"));
-        Some(format!(
-            "Measured by `make {make} PARTS={part}`{took} on {cores} cores of a machine with {cpu}; its \
-             load was {before:.1} before and {after:.1} at the end."
-        ))
+        measured_on(self.of("machine").next()?, &format!("make {make} PARTS={part}"))
     }
 }
 

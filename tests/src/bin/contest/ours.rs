@@ -1,0 +1,239 @@
+//! Our encoder's turns.
+
+use anyhow::Result;
+use transom_agent::capture::Frame;
+use transom_agent::damage::{Damage, Rect};
+use transom_agent::encode::screen::Screen;
+use transom_agent::encode::{Request, Tuning};
+use transom_agent::mirror::{Mirror, PixelFormat};
+use transom_agent::picture::Picture;
+use transom_protocol::{BitRate, GuestTime};
+use transom_tests::corpus::Scene;
+
+use super::{QUANTISER, ROUNDS, Run, cpu_time, peers};
+
+/// Calls that a look at the clock is not seen among.
+const CALLS: u32 = 2000;
+
+/// Plays a scene as the agent sees it.
+pub struct Player<'a> {
+    scene: &'a Scene,
+    next: usize,
+    pixels: Vec<u8>,
+    mirror: Mirror,
+    /// What encoders are given.
+    pub picture: Picture,
+    /// What is new in it.
+    pub damage: Damage,
+}
+
+impl<'a> Player<'a> {
+    /// Nothing was shown yet.
+    pub fn new(scene: &'a Scene) -> Self {
+        let (width, height) = scene.size;
+        Self {
+            scene,
+            next: 0,
+            pixels: vec![0; (width * height * 4) as usize],
+            mirror: Mirror::new(PixelFormat::Bgrx, width, height),
+            picture: Picture::new(scene.size),
+            damage: Damage::default(),
+        }
+    }
+
+    /// Draws the next picture.
+    pub fn show(&mut self) {
+        self.scene.pictures[self.next].draw(&mut self.pixels, self.scene.size.0);
+        self.next += 1;
+    }
+
+    /// Finds what has changed.
+    pub fn compare(&mut self) {
+        self.damage.clear();
+        self.mirror.update(&self.pixels, self.scene.size.0 as usize * 4, &mut self.damage);
+    }
+
+    /// Converts what has changed.
+    pub fn convert(&mut self) {
+        self.picture.update(&self.mirror, &self.damage, None);
+    }
+
+    fn frame(&self) -> Frame<'_> {
+        Frame { picture: &self.picture, damage: &self.damage }
+    }
+}
+
+/// The scene's pictures in 4:2:0, rows without gaps.
+pub fn converted(scene: &Scene) -> Vec<Vec<u8>> {
+    let mut player = Player::new(scene);
+    let frame = |_| {
+        player.show();
+        player.compare();
+        player.convert();
+        player.picture.planes().concat()
+    };
+    (0..scene.pictures.len()).map(frame).collect()
+}
+
+fn encoder(player: &Player<'_>) -> Result<Screen> {
+    let tuning = Tuning { bitrate: BitRate(u32::MAX), fps: 60 };
+    let mut encoder = Screen::new(player.picture.size(), tuning)?;
+    encoder.fix_quantiser(QUANTISER);
+    encoder.limit_slices(1);
+    Ok(encoder)
+}
+
+/// A round of a scene in which everything is found out.
+pub fn play(scene: &Scene, frames: &[Vec<u8>], run: &mut Run) -> Result<()> {
+    let mut player = Player::new(scene);
+    let mut encoder = encoder(&player)?;
+    let (mut seconds, mut bytes, mut errors) = (0.0, 0, [0; 3]);
+    let first = run.seconds.is_empty();
+    for (n, picture) in frames.iter().enumerate() {
+        player.show();
+        let begun = cpu_time()?;
+        player.compare();
+        player.convert();
+        let time = GuestTime(scene.pictures[n].time);
+        let unit = encoder.encode(Request { frame: player.frame(), idr: n == 0, time })?;
+        if n > 0 {
+            seconds += cpu_time()? - begun;
+            bytes += unit.bytes.len();
+        }
+        if first {
+            add_errors(&encoder, picture, player.picture.size(), &mut errors);
+        }
+    }
+    run.seconds.push(seconds);
+    if first {
+        (run.bytes, run.errors) = (bytes, errors);
+    }
+    Ok(())
+}
+
+/// What was drawn, by itself.
+struct Part {
+    mirror: Mirror,
+    picture: Picture,
+    damage: Damage,
+}
+
+impl Part {
+    /// Cuts it out of the screen.
+    fn new(player: &Player<'_>, rect: Rect) -> Self {
+        let mut mirror = Mirror::new(PixelFormat::Bgrx, rect.width, rect.height);
+        let mut damage = Damage::default();
+        let pitch = player.scene.size.0 as usize * 4;
+        let first = rect.y as usize * pitch + rect.x as usize * 4;
+        mirror.update(&player.pixels[first..], pitch, &mut damage);
+        Self { mirror, picture: Picture::new((rect.width, rect.height)), damage }
+    }
+}
+
+/// Seconds of a round in which the damage is told: what was drawn is converted, and all is encoded.
+/// Pictures are made before, so that nothing but that goes through the caches.
+pub fn told(scene: &Scene) -> Result<f64> {
+    let mut player = Player::new(scene);
+    let mut prepared = Vec::new();
+    for shown in &scene.pictures {
+        player.show();
+        let whole = Rect { x: 0, y: 0, width: scene.size.0, height: scene.size.1 };
+        let Part { mirror, damage: all, mut picture } = Part::new(&player, whole);
+        picture.update(&mirror, &all, None);
+        let mut damage = Damage::default();
+        shown.damage().for_each(|rect| damage.add(rect));
+        let parts: Vec<Part> = shown.damage().map(|rect| Part::new(&player, rect)).collect();
+        prepared.push((picture, damage, parts));
+    }
+    let mut encoder = encoder(&player)?;
+    let mut seconds = 0.0;
+    for (n, (picture, damage, parts)) in prepared.iter_mut().enumerate() {
+        let begun = cpu_time()?;
+        for Part { mirror, picture, damage } in parts {
+            picture.update(mirror, damage, None);
+        }
+        let frame = Frame { picture, damage };
+        let time = GuestTime(scene.pictures[n].time);
+        encoder.encode(Request { frame, idr: n == 0, time })?;
+        if n > 0 {
+            seconds += cpu_time()? - begun;
+        }
+    }
+    Ok(seconds)
+}
+
+/// A round of IDRs, of the pictures with these numbers.
+pub fn idrs(scene: &Scene, frames: &[Vec<u8>], picked: &[usize], run: &mut Run) -> Result<()> {
+    let mut player = Player::new(scene);
+    let mut encoder = encoder(&player)?;
+    let (mut seconds, mut bytes, mut errors) = (0.0, 0, [0; 3]);
+    let first = run.seconds.is_empty();
+    for (n, picture) in frames.iter().enumerate() {
+        player.show();
+        let begun = cpu_time()?;
+        player.compare();
+        player.convert();
+        if !picked.contains(&n) {
+            continue;
+        }
+        let time = GuestTime(scene.pictures[n].time);
+        bytes += encoder.encode(Request { frame: player.frame(), idr: true, time })?.bytes.len();
+        seconds += cpu_time()? - begun;
+        if first {
+            add_errors(&encoder, picture, player.picture.size(), &mut errors);
+        }
+    }
+    run.seconds.push(seconds);
+    if first {
+        (run.bytes, run.errors) = (bytes, errors);
+    }
+    Ok(())
+}
+
+/// Microseconds of a picture in which nothing has changed, in each round, and its bytes.
+pub fn rest(scene: &Scene) -> Result<(Vec<f64>, usize)> {
+    let mut player = Player::new(scene);
+    let mut encoder = encoder(&player)?;
+    for _ in &scene.pictures {
+        player.show();
+    }
+    player.compare();
+    player.convert();
+    let mut now = 0;
+    encoder.encode(Request { frame: player.frame(), idr: true, time: GuestTime(now) })?;
+    player.damage.clear();
+    let mut encode = || {
+        now += 16_666_667;
+        encoder.encode(Request { frame: player.frame(), idr: false, time: GuestTime(now) })
+    };
+    // The first ones refine what is still coarse.
+    let mut bytes = 0;
+    for _ in 0..3 {
+        bytes = encode()?.bytes.len();
+    }
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let begun = cpu_time()?;
+        for _ in 0..CALLS {
+            encode()?;
+        }
+        rounds.push((cpu_time()? - begun) * 1e6 / f64::from(CALLS));
+    }
+    Ok((rounds, bytes))
+}
+
+/// Adds squared errors of what decoders show.
+fn add_errors(encoder: &Screen, picture: &[u8], size: (u32, u32), errors: &mut [u64; 3]) {
+    let (width, height) = (size.0 as usize, size.1 as usize);
+    let sizes = [(width, height), (width / 2, height / 2), (width / 2, height / 2)];
+    let mut rest = picture;
+    for ((plane, stride), ((columns, rows), error)) in
+        encoder.reconstruction().into_iter().zip(sizes.into_iter().zip(errors))
+    {
+        for row in plane.chunks(stride).take(rows) {
+            let (line, behind) = rest.split_at(columns);
+            *error += peers::squares(&row[..columns], line);
+            rest = behind;
+        }
+    }
+}
