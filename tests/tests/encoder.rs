@@ -56,6 +56,8 @@ impl Sample {
         let tuning = Tuning { bitrate: BitRate(3_000_000), fps: 60 };
         let mut screen = Screen::new(picture.size(), tuning)?;
         for n in 0..PICTURES {
+            // One slice to three.
+            screen.fix_slices(1 + n as usize / 3 % 3);
             if n < PICTURES / 2 {
                 screen.fix_quantiser(10 + (n * 11 % 42) as u8);
             } else if n == PICTURES / 2 {
