@@ -1,4 +1,4 @@
-//! What a frame costs, stage by stage: comparing, converting, encoding, for both encoders, and for the
+//! What a frame costs, stage by stage: converting (and comparing), encoding, for both encoders, and for the
 //! screen encoder in 4:4:4, too.
 //!
 //! Prints medians in milliseconds. `RAW=FILE` names BGRX frames of 1280x720 to use as well.
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use transom_agent::capture::Frame;
 use transom_agent::damage::Damage;
 use transom_agent::encode::{Choice, Encoder, Request, Tuning};
-use transom_agent::mirror::{Mirror, PixelFormat};
 use transom_agent::picture::Picture;
+use transom_agent::pixels::Pixels;
 use transom_protocol::{BitRate, Chroma, GuestTime};
 
 const WIDTH: usize = 1280;
@@ -87,9 +87,8 @@ fn main() {
     let raw = std::env::var_os("RAW").map(|path| std::fs::read(path).expect("RAW can be read"));
     let raw = raw.as_deref().filter(|raw| raw.len() >= BYTES);
     println!(
-        "{:14} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>9} {:>9}",
+        "{:14} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>9} {:>9}",
         "720p, ms",
-        "compare",
         "convert",
         "to 4:4:4",
         "screen",
@@ -108,22 +107,19 @@ fn main() {
             (encoder(Choice::Screen), Chroma::Yuv444),
             (encoder(Choice::OpenH264), Chroma::Yuv420),
         ];
-        let mut mirror = Mirror::new(PixelFormat::Bgrx, size.0, size.1);
         let mut picture = Picture::new(size);
         let mut full = Picture::with_chroma(size, Chroma::Yuv444);
         let (mut damage, mut pixels) = (Damage::default(), vec![0; BYTES]);
-        let mut times: [Vec<Duration>; 6] = Default::default();
+        let mut times: [Vec<Duration>; 5] = Default::default();
         let mut bytes = [0; 3];
         for n in 0..=frames {
             draw(n, &mut pixels);
             damage.clear();
             let begun = Instant::now();
-            mirror.update(&pixels, WIDTH * 4, &mut damage);
-            let compared = Instant::now();
-            picture.update(&mirror, &damage, None);
+            picture.update(Pixels::bgrx(&pixels, size.0), None, &mut damage);
             let converted = Instant::now();
-            full.update(&mirror, &damage, None);
-            let stages = [compared - begun, converted - compared, converted.elapsed()];
+            full.update(Pixels::bgrx(&pixels, size.0), None, &mut Damage::default());
+            let stages = [converted - begun, converted.elapsed()];
             let encoded = encoders.iter_mut().zip(&mut bytes).map(|((encoder, chroma), bytes)| {
                 let picture = if *chroma == Chroma::Yuv444 { &full } else { &picture };
                 let begun = Instant::now();
@@ -140,10 +136,10 @@ fn main() {
             }
         }
         let times = times.each_mut().map(|times| median(times));
-        let [compare, convert, widen, screen, full, openh264] = times;
+        let [convert, widen, screen, full, openh264] = times;
         let [own, own_full, other] = bytes.map(|bytes| bytes / frames);
         println!(
-            "{name:14} {compare:8.2} {convert:8.2} {widen:8.2} {screen:8.2} {full:8.2} \
+            "{name:14} {convert:8.2} {widen:8.2} {screen:8.2} {full:8.2} \
              {openh264:9.2} {own:9} {own_full:9} {other:9}"
         );
     }

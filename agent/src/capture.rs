@@ -5,7 +5,7 @@
 //!  Cards::find_lit           ▼                    GETFB2 fails for good
 //!     ┌──────────────────  Dark  ◀── plane off ──┐      │
 //!     ▼                                          │      ▼
-//!   Lit ── shape changes: new Mirror ──▶ Lit ────┴─ Unreadable
+//!   Lit ── shape changes: new Picture ─▶ Lit ────┴─ Unreadable
 //! ```
 //!
 //! These are states, not errors: a compositor may restart, a VT switch, a mode or a card change
@@ -28,8 +28,8 @@ use drm::buffer::DrmFourcc;
 use transom_protocol::message::{Chroma, DisplayState, Scanout, Text, Unreadable};
 
 use crate::damage::{Damage, Rect};
-use crate::mirror::Mirror;
 use crate::picture::Picture;
+use crate::pixels::{PixelFormat, Pixels};
 use buffers::{Buffers, Dmabuf, Framebuffer, Refused};
 use cards::{Cards, Screen};
 use cursor::Cursor;
@@ -78,9 +78,15 @@ struct Watched {
     buffers: Buffers,
     last: Option<(State, Option<State>)>,
     passed: Option<(State, Option<State>)>,
-    mirror: Option<(Mirror, Picture)>,
-    cursor: Option<Cursor>,
+    picture: Option<Shown>,
     dmabuf: Option<Dmabuf>,
+}
+
+/// The picture of a scanout of one shape.
+struct Shown {
+    size: (u32, u32),
+    format: PixelFormat,
+    picture: Picture,
 }
 
 /// Watches whatever screen is lit.
@@ -127,7 +133,7 @@ impl Capture {
 
     /// The current picture, with the damage of the last [`Look::Changed`].
     pub fn frame(&self) -> Option<Frame<'_>> {
-        let (_, picture) = self.watched.as_ref()?.mirror.as_ref()?;
+        let picture = &self.watched.as_ref()?.picture.as_ref()?.picture;
         matches!(self.state, DisplayState::Lit(_))
             .then_some(Frame { picture, damage: &self.damage })
     }
@@ -135,7 +141,8 @@ impl Capture {
     /// The buffers that show what [`Capture::frame`] shows.
     pub fn planes(&self) -> Option<Planes<'_>> {
         let watched = self.watched.as_ref()?;
-        Some(Planes { primary: watched.dmabuf.as_ref()?, cursor: watched.cursor.as_ref() })
+        let cursor = watched.picture.as_ref().and_then(|shown| shown.picture.cursor());
+        Some(Planes { primary: watched.dmabuf.as_ref()?, cursor })
     }
 
     /// How long to wait before the next [`Capture::look`].
@@ -162,13 +169,17 @@ impl Capture {
         let hinted = watched.last.as_ref() != Some(&seen);
         let lit = matches!(self.state, DisplayState::Lit(_));
         let frame = if lit { frame } else { RETRY };
-        if !hinted && !self.pace.is_sweep_due(begun, frame) {
+        let sweep = self.pace.is_sweep_due(begun, frame);
+        if !hinted && !sweep {
             return Look::Unchanged;
         }
+        // A pointer that moves over a screen at rest costs no look at all of the screen.
+        let pointer_alone =
+            watched.last.as_ref().is_some_and(|(shown, _)| *shown == seen.0) && hinted && !sweep;
         watched.last = Some(seen);
         watched.passed = None;
         self.damage.clear();
-        let look = match watched.read(&seen, self.chroma, &mut self.damage) {
+        let look = match watched.read(&seen, pointer_alone, self.chroma, &mut self.damage) {
             Ok(scanout) => {
                 let now = DisplayState::Lit(scanout);
                 if self.state != now {
@@ -191,12 +202,16 @@ impl Capture {
                     log::warn!("display: {now:?}");
                     self.state = now;
                 }
-                watched.mirror = None;
+                watched.picture = None;
                 Look::Nothing
             }
         };
         let now = self.start.elapsed();
-        self.pace.looked(now, now.saturating_sub(begun), look == Look::Changed);
+        if pointer_alone {
+            self.pace.pointed(now);
+        } else {
+            self.pace.looked(now, now.saturating_sub(begun), look == Look::Changed);
+        }
         look
     }
 
@@ -234,8 +249,7 @@ impl Capture {
             buffers: Buffers::default(),
             last: None,
             passed: None,
-            mirror: None,
-            cursor: None,
+            picture: None,
             dmabuf: None,
         });
         true
@@ -264,14 +278,19 @@ impl Watched {
         Ok(Some((shown, pointer)))
     }
 
-    /// Compares the scanout with the last one and converts what changed.
+    /// Brings the picture up to date; with `pointer_alone`, but for what the screen shows.
     fn read(
         &mut self,
         seen: &(State, Option<State>),
+        pointer_alone: bool,
         chroma: Chroma,
         damage: &mut Damage,
     ) -> Result<Scanout, Refused> {
         let (shown, pointer) = seen;
+        let cursor = pointer.as_ref().and_then(|pointer| {
+            let fb = self.buffers.fetch(&self.screen.card, pointer.fb).ok()?;
+            read_cursor(&fb, pointer, shown)
+        });
         let fb = self.buffers.fetch(&self.screen.card, shown.fb)?;
         let view = View::new(&fb, shown.source);
         let scanout = Scanout {
@@ -289,34 +308,26 @@ impl Watched {
                 why: Unreadable::Size,
             });
         }
-        let same = |(mirror, _): &(Mirror, Picture)| {
-            mirror.size() == view.size && mirror.format() == fb.format
+        let fits = |shown: &Shown| {
+            (shown.size, shown.format) == (view.size, fb.format) && shown.picture.chroma() == chroma
         };
-        if !self.mirror.as_ref().is_some_and(same) {
-            self.cursor = None;
-            self.mirror = None;
-        }
-        let (mirror, picture) = self.mirror.get_or_insert_with(|| {
-            let mirror = Mirror::new(fb.format, view.size.0, view.size.1);
-            (mirror, Picture::with_chroma(view.size, chroma))
+        let Shown { picture, .. } = match &mut self.picture {
+            Some(shown) if fits(shown) => shown,
+            other => {
+                let picture = Picture::with_chroma(view.size, chroma);
+                other.insert(Shown { size: view.size, format: fb.format, picture })
+            }
+        };
+        fb.mapping.with_bytes(|bytes| {
+            let bytes = &bytes[view.start..];
+            let pixels = Pixels { format: fb.format, bytes, pitch: fb.pitch };
+            if pointer_alone {
+                picture.update_cursor(pixels, cursor, damage);
+            } else {
+                picture.update(pixels, cursor, damage);
+            }
         });
-        if picture.chroma() != chroma {
-            *picture = Picture::with_chroma(view.size, chroma);
-            damage.add(Rect { x: 0, y: 0, width: view.size.0, height: view.size.1 });
-        }
-        fb.mapping.with_bytes(|bytes| mirror.update(&bytes[view.start..], fb.pitch, damage));
         self.dmabuf = fb.dmabuf(view.first);
-
-        let cursor = pointer.as_ref().and_then(|pointer| {
-            let fb = self.buffers.fetch(&self.screen.card, pointer.fb).ok()?;
-            read_cursor(&fb, pointer, shown)
-        });
-        if self.cursor != cursor {
-            let areas = [&self.cursor, &cursor].map(|c| c.as_ref().and_then(|c| c.area(view.size)));
-            areas.into_iter().flatten().for_each(|area| damage.add(area));
-            self.cursor = cursor;
-        }
-        picture.update(mirror, damage, self.cursor.as_ref());
         Ok(scanout)
     }
 }

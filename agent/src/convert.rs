@@ -7,11 +7,9 @@
 //! to the bit. Which one is fastest is found out by trying and not by asking the processor: an
 //! emulated one has AVX2, too, and takes five times as long with it as without.
 
+use crate::sys::colour::Width;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-
-#[cfg(target_arch = "x86_64")]
-use crate::sys::simd;
 
 /// Where the channels of a pixel of four bytes are, lowest byte first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,12 +57,8 @@ pub struct FullPlanes<'a> {
 pub enum Kernel {
     /// One pixel after the other: the specification.
     Scalar,
-    /// Four pixels at a time.
-    #[cfg(target_arch = "x86_64")]
-    Sse2,
-    /// Eight pixels at a time.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
+    /// Vectors up to this width; narrower ones at the end of a row.
+    Vectors(Width),
 }
 
 /// How often each kernel is tried; the best time counts.
@@ -76,13 +70,7 @@ impl Kernel {
     /// What this processor can do.
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self::Scalar];
-        #[cfg(target_arch = "x86_64")]
-        {
-            all.push(Self::Sse2);
-            if simd::has_avx2() {
-                all.push(Self::Avx2);
-            }
-        }
+        all.extend(Width::here().map(Self::Vectors));
         all
     }
 
@@ -121,6 +109,17 @@ impl Kernel {
         (0..TRIES).map(once).min().unwrap_or_default()
     }
 
+    /// Vectors that do it, the widest first.
+    fn widths(self) -> impl Iterator<Item = Width> {
+        let widest = match self {
+            Self::Scalar => None,
+            Self::Vectors(width) => Some(width),
+        };
+        [Width::Avx512, Width::Avx2, Width::Sse2]
+            .into_iter()
+            .filter(move |&width| widest.is_some_and(|widest| width <= widest))
+    }
+
     /// Converts two rows of an even number of pixels.
     ///
     /// # Panics
@@ -128,16 +127,15 @@ impl Kernel {
     /// If the planes' rows are too short for the pixels.
     pub fn convert(self, order: Order, rows: [&[u8]; 2], planes: Planes<'_>) {
         let Planes { y: [y0, y1], u, v } = planes;
-        let done = {
-            let planes = Planes { y: [&mut *y0, &mut *y1], u: &mut *u, v: &mut *v };
-            match self {
-                Self::Scalar => 0,
-                #[cfg(target_arch = "x86_64")]
-                Self::Sse2 => simd::with_sse2(order, rows, planes),
-                #[cfg(target_arch = "x86_64")]
-                Self::Avx2 => simd::with_avx2(order, rows, planes),
-            }
-        };
+        let mut done = 0;
+        for width in self.widths() {
+            let planes = Planes {
+                y: [&mut y0[done..], &mut y1[done..]],
+                u: &mut u[done / 2..],
+                v: &mut v[done / 2..],
+            };
+            done += width.convert(order, rows.map(|row| &row[done * 4..]), planes);
+        }
         let [top, bottom] = rows.map(|row| row[done * 4..].as_chunks::<8>().0);
         let luma = y0[done..].as_chunks_mut::<2>().0.iter_mut().zip(y1[done..].as_chunks_mut().0);
         let chroma = u[done / 2..].iter_mut().zip(&mut v[done / 2..]);
@@ -163,16 +161,11 @@ impl Kernel {
     /// If the planes' rows are too short for the pixels.
     pub fn convert_full(self, order: Order, row: &[u8], planes: FullPlanes<'_>) {
         let FullPlanes { y, u, v } = planes;
-        let done = {
-            let planes = FullPlanes { y: &mut *y, u: &mut *u, v: &mut *v };
-            match self {
-                Self::Scalar => 0,
-                #[cfg(target_arch = "x86_64")]
-                Self::Sse2 => simd::full_with_sse2(order, row, planes),
-                #[cfg(target_arch = "x86_64")]
-                Self::Avx2 => simd::full_with_avx2(order, row, planes),
-            }
-        };
+        let mut done = 0;
+        for width in self.widths() {
+            let planes = FullPlanes { y: &mut y[done..], u: &mut u[done..], v: &mut v[done..] };
+            done += width.convert_full(order, &row[done * 4..], planes);
+        }
         let pixels = row[done * 4..].as_chunks::<4>().0;
         let chroma = u[done..].iter_mut().zip(&mut v[done..]);
         for ((&[a, b, c, _], y), (u, v)) in pixels.iter().zip(&mut y[done..]).zip(chroma) {

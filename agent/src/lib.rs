@@ -1,9 +1,9 @@
 //! The agent in the guest: grabs the scanout, encodes it, streams it to the host.
 //!
 //! ```text
-//!   kernel ──▶ capture ──▶ mirror ──▶ picture ──▶ encode ──▶ hub ──▶ link ──▶ host
-//!              (KMS)      (damage)   (4:2:0)     (H.264)      ▲
-//!                                                             └── orders ── link ◀── host
+//!   kernel ──▶ capture ──▶ picture ──▶ encode ──▶ hub ──▶ link ──▶ host
+//!              (KMS)     (damage,     (H.264)       ▲
+//!                         4:2:0)                    └── orders ── link ◀── host
 //! ```
 //!
 //! Beside it, [`diag`] answers questions about all of this, on connections of their own, and
@@ -26,6 +26,7 @@ pub mod meter;
 pub mod mirror;
 pub mod picture;
 pub mod pipeline;
+pub mod pixels;
 pub mod probe;
 pub mod records;
 pub mod session;

@@ -1,46 +1,11 @@
-//! The agent's own copy of the scanout: what the last frame was made of.
+//! A lossless copy of a scanout, for who wants its very pixels: stills, and recordings.
 //!
-//! Comparing with it is the truth about what changed, whatever hints the kernel gives. It is kept
-//! in the scanout's own pixel format, so that comparing is nothing but comparing bytes. What
-//! enters: mapped framebuffer bytes at any pitch. What leaves: damage, and pixels as BGRX.
-
-use drm::buffer::DrmFourcc;
+//! It is kept in the scanout's own pixel format, so that comparing is nothing but comparing bytes.
+//! What enters: mapped framebuffer bytes at any pitch. What leaves: damage, and pixels as BGRX. The
+//! stream has no use for it: its pictures compare what they convert ([`crate::picture`]).
 
 use crate::damage::{Damage, Rect, TILE};
-
-/// Pixel formats that capture reads. Names give the order of bytes in memory, lowest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PixelFormat {
-    /// XRGB8888, ARGB8888.
-    Bgrx,
-    /// XBGR8888, ABGR8888.
-    Rgbx,
-    /// XRGB2101010, ARGB2101010: little-endian words, red in the upper bits.
-    Xrgb30,
-    /// XBGR2101010, ABGR2101010: little-endian words, blue in the upper bits.
-    Xbgr30,
-    /// RGB565: little-endian words, red in the upper bits.
-    Rgb565,
-}
-
-impl PixelFormat {
-    /// The format of a framebuffer, if it is one that capture reads.
-    pub fn from_fourcc(fourcc: DrmFourcc) -> Option<Self> {
-        Some(match fourcc {
-            DrmFourcc::Xrgb8888 | DrmFourcc::Argb8888 => Self::Bgrx,
-            DrmFourcc::Xbgr8888 | DrmFourcc::Abgr8888 => Self::Rgbx,
-            DrmFourcc::Xrgb2101010 | DrmFourcc::Argb2101010 => Self::Xrgb30,
-            DrmFourcc::Xbgr2101010 | DrmFourcc::Abgr2101010 => Self::Xbgr30,
-            DrmFourcc::Rgb565 => Self::Rgb565,
-            _ => return None,
-        })
-    }
-
-    /// Bytes per pixel.
-    pub fn bytes(self) -> usize {
-        if self == Self::Rgb565 { 2 } else { 4 }
-    }
-}
+use crate::pixels::{PixelFormat, Pixels};
 
 /// The copy.
 #[derive(Debug)]
@@ -70,11 +35,6 @@ impl Mirror {
     /// The pixel format.
     pub fn format(&self) -> PixelFormat {
         self.format
-    }
-
-    /// The copy itself, and the bytes in each of its rows.
-    pub fn bytes(&self) -> (&[u8], usize) {
-        (&self.bytes, self.pitch())
     }
 
     fn pitch(&self) -> usize {
@@ -117,34 +77,14 @@ impl Mirror {
         self.fresh = false;
     }
 
+    /// The copy as pixels.
+    pub fn pixels(&self) -> Pixels<'_> {
+        Pixels { format: self.format, bytes: &self.bytes, pitch: self.pitch() }
+    }
+
     /// Writes a part of the picture to `out` as rows of BGRX, without gaps.
     pub fn read_bgrx(&self, rect: Rect, out: &mut Vec<u8>) {
-        out.clear();
-        let bytes = self.format.bytes();
-        for row in rect.y..rect.y + rect.height {
-            let start = row as usize * self.pitch() + rect.x as usize * bytes;
-            let row = &self.bytes[start..][..rect.width as usize * bytes];
-            match self.format {
-                PixelFormat::Bgrx => out.extend_from_slice(row),
-                PixelFormat::Rgbx => {
-                    out.extend(row.as_chunks().0.iter().flat_map(|&[r, g, b, x]| [b, g, r, x]));
-                }
-                PixelFormat::Xrgb30 => out.extend(row.as_chunks().0.iter().flat_map(|&p| {
-                    let [high, middle, low] = channels30(p);
-                    [low, middle, high, 255]
-                })),
-                PixelFormat::Xbgr30 => out.extend(row.as_chunks().0.iter().flat_map(|&p| {
-                    let [high, middle, low] = channels30(p);
-                    [high, middle, low, 255]
-                })),
-                PixelFormat::Rgb565 => out.extend(row.as_chunks().0.iter().flat_map(|&p| {
-                    let word = u16::from_le_bytes(p);
-                    let (r, g, b) = (word >> 11, word >> 5 & 63, word & 31);
-                    // Repeating the upper bits below maps 0 to 0 and the largest value to 255.
-                    [(b << 3 | b >> 2) as u8, (g << 2 | g >> 4) as u8, (r << 3 | r >> 2) as u8, 255]
-                })),
-            }
-        }
+        self.pixels().read_bgrx(rect, out);
     }
 }
 
@@ -165,36 +105,10 @@ fn update_tile(new: &[u8], old: &mut [u8], changed: &mut bool) -> bool {
     *changed
 }
 
-/// The upper eight bits of the three ten-bit channels, from the highest to the lowest.
-fn channels30(pixel: [u8; 4]) -> [u8; 3] {
-    let word = u32::from_le_bytes(pixel);
-    [(word >> 22) as u8, (word >> 12) as u8, (word >> 2) as u8]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    fn mirrored(format: PixelFormat, pixel: &[u8]) -> Vec<u8> {
-        let mut mirror = Mirror::new(format, 1, 1);
-        mirror.update(pixel, pixel.len(), &mut Damage::default());
-        let mut out = Vec::new();
-        mirror.read_bgrx(Rect { x: 0, y: 0, width: 1, height: 1 }, &mut out);
-        out[..3].to_vec()
-    }
-
-    #[test]
-    fn every_format_reads_the_same_colour() {
-        let (r, g, b) = (0xffu32, 0x80, 0x10);
-        assert_eq!(mirrored(PixelFormat::Bgrx, &[0x10, 0x80, 0xff, 0]), [0x10, 0x80, 0xff]);
-        assert_eq!(mirrored(PixelFormat::Rgbx, &[0xff, 0x80, 0x10, 0]), [0x10, 0x80, 0xff]);
-        let word = |a: u32, b: u32, c: u32| (a << 22 | b << 12 | c << 2).to_le_bytes();
-        assert_eq!(mirrored(PixelFormat::Xrgb30, &word(r, g, b)), [0x10, 0x80, 0xff]);
-        assert_eq!(mirrored(PixelFormat::Xbgr30, &word(b, g, r)), [0x10, 0x80, 0xff]);
-        let word = (31u16 << 11 | 32 << 5 | 2).to_le_bytes();
-        assert_eq!(mirrored(PixelFormat::Rgb565, &word), [0x10, 0x82, 0xff]);
-    }
 
     #[test]
     fn the_first_picture_is_all_damage_and_an_equal_one_none() {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crate::damage::{Damage, Rect};
 use crate::encode::vaapi::candidates::{self, Candidate};
 use crate::encode::vaapi::{Opened, Progress, Rate, Remote, VaapiError, check};
-use crate::mirror::{Mirror, PixelFormat};
 use crate::picture::Picture;
+use crate::pixels::Pixels;
 use crate::sys::va;
 
 /// Loading a driver may take this long.
@@ -110,14 +110,12 @@ fn stream(candidate: &Candidate, plan: Plan, tried: &mut Tried) -> Result<(), Va
     }
     tried.open_ms = begun.elapsed().as_millis() as u64;
     tried.opened = remote.opened().cloned();
-    let mut mirror = Mirror::new(PixelFormat::Bgrx, plan.size.0, plan.size.1);
     let mut picture = Picture::new(plan.size);
     let mut pixels = vec![0; plan.size.0 as usize * plan.size.1 as usize * 4];
     for number in 0..plan.frames {
         draw(&mut pixels, plan.size, number);
         let mut damage = Damage::default();
-        mirror.update(&pixels, plan.size.0 as usize * 4, &mut damage);
-        picture.update(&mirror, &damage, None);
+        picture.update(Pixels::bgrx(&pixels, plan.size.0), None, &mut damage);
         let (idr, begun) = (number % IDRS == 0, Instant::now());
         let bytes = remote.encode(&picture, damage.rects(), idr, plan.rate)?.bytes;
         tried.times.push(begun.elapsed().as_micros() as u64);

@@ -2,6 +2,7 @@
 //! does. Each file says which kernel or library interface it wraps.
 
 pub mod blocks;
+pub mod colour;
 pub mod cpuid;
 pub mod dmabuf;
 pub mod handover;

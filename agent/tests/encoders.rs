@@ -5,8 +5,8 @@ use openh264::formats::YUVSource as _;
 use transom_agent::capture::Frame;
 use transom_agent::damage::{Damage, Rect};
 use transom_agent::encode::{AccessUnit, Choice, EncodeError, Encoder, Request, Tuning};
-use transom_agent::mirror::{Mirror, PixelFormat};
 use transom_agent::picture::Picture;
+use transom_agent::pixels::Pixels;
 use transom_protocol::{BitRate, GuestTime};
 
 /// `Auto` finds no driver that works here, and is the screen encoder then.
@@ -15,7 +15,7 @@ const TUNING: Tuning = Tuning { bitrate: BitRate(8_000_000), fps: 60 };
 
 /// A screen whose content moves by a few pixels a frame.
 struct Screen {
-    mirror: Mirror,
+    size: (u32, u32),
     picture: Picture,
     damage: Damage,
     time: u64,
@@ -24,7 +24,7 @@ struct Screen {
 impl Screen {
     fn new(width: u32, height: u32) -> Self {
         Self {
-            mirror: Mirror::new(PixelFormat::Bgrx, width, height),
+            size: (width, height),
             picture: Picture::new((width, height)),
             damage: Damage::default(),
             time: 0,
@@ -32,7 +32,7 @@ impl Screen {
     }
 
     fn draw(&mut self, shift: u32) -> Request<'_> {
-        let (width, height) = self.mirror.size();
+        let (width, height) = self.size;
         let pixels: Vec<u8> = (0..height)
             .flat_map(|y| (0..width).map(move |x| (x + shift, y)))
             .flat_map(|(x, y)| {
@@ -41,8 +41,7 @@ impl Screen {
             })
             .collect();
         self.damage.clear();
-        self.mirror.update(&pixels, width as usize * 4, &mut self.damage);
-        self.picture.update(&self.mirror, &self.damage, None);
+        self.picture.update(Pixels::bgrx(&pixels, width), None, &mut self.damage);
         self.time += 16_666_667;
         Request {
             frame: Frame { picture: &self.picture, damage: &self.damage },

@@ -10,8 +10,8 @@ use transom_agent::capture::Frame;
 use transom_agent::damage::{Damage, Rect};
 use transom_agent::encode::screen::Screen;
 use transom_agent::encode::{AccessUnit, Request, Tuning};
-use transom_agent::mirror::{Mirror, PixelFormat};
 use transom_agent::picture::Picture;
+use transom_agent::pixels::Pixels;
 use transom_protocol::{BitRate, Chroma, GuestTime};
 use transom_relay::ts::{Muxer, still::Still};
 
@@ -68,7 +68,6 @@ pub enum Colours {
 struct Stage {
     size: (u32, u32),
     pixels: Vec<u8>,
-    mirror: Mirror,
     picture: Picture,
     screen: Screen,
     noise: u32,
@@ -82,8 +81,7 @@ impl Stage {
             screen.fix_slices(1 + usize::from(slices / 2 % 5));
         }
         let pixels = vec![0; (size.0 * size.1 * 4) as usize];
-        let mirror = Mirror::new(PixelFormat::Bgrx, size.0, size.1);
-        Self { size, pixels, mirror, picture, screen, noise: 1 }
+        Self { size, pixels, picture, screen, noise: 1 }
     }
 
     fn row(&mut self, rect: Rect, y: u32) -> &mut [[u8; 4]] {
@@ -124,7 +122,6 @@ impl Stage {
     /// From here on, the picture has so much colour: all of it is drawn anew.
     fn turn(&mut self, chroma: Chroma) {
         self.picture = Picture::with_chroma(self.size, chroma);
-        self.mirror = Mirror::new(PixelFormat::Bgrx, self.size.0, self.size.1);
     }
 
     /// One order; whether a frame is due.
@@ -179,8 +176,7 @@ impl Stage {
     /// What the encoder is told; the picture itself is always brought up to date.
     fn frame(&mut self, script: &mut Script<'_>, time: u64, first: bool) -> AccessUnit {
         let mut damage = Damage::default();
-        self.mirror.update(&self.pixels, self.size.0 as usize * 4, &mut damage);
-        self.picture.update(&self.mirror, &damage, None);
+        self.picture.update(Pixels::bgrx(&self.pixels, self.size.0), None, &mut damage);
         let order = script.byte();
         match order % 16 {
             0 => damage.clear(),

@@ -10,8 +10,8 @@ use transom_agent::capture::Frame;
 use transom_agent::damage::Damage;
 use transom_agent::encode::screen::Screen;
 use transom_agent::encode::{Request, Tuning};
-use transom_agent::mirror::{Mirror, PixelFormat};
 use transom_agent::picture::Picture;
+use transom_agent::pixels::Pixels;
 use transom_protocol::{BitRate, Chroma, GuestTime};
 use transom_tests::{Browser, machine_test};
 
@@ -51,7 +51,6 @@ fn draw((width, height): (u32, u32), n: u32) -> Vec<u8> {
 impl Sample {
     /// Adds pictures of one size: with another quantiser each, after a while under a bitrate.
     fn add(&mut self, size: (u32, u32), chroma: Chroma) -> Result<()> {
-        let mut mirror = Mirror::new(PixelFormat::Bgrx, size.0, size.1);
         let (mut picture, mut damage) = (Picture::with_chroma(size, chroma), Damage::default());
         let tuning = Tuning { bitrate: BitRate(3_000_000), fps: 60 };
         let mut screen = Screen::new(picture.size(), tuning)?;
@@ -64,8 +63,7 @@ impl Sample {
                 screen.tune(Tuning { bitrate: BitRate(400_000), fps: 60 });
             }
             damage.clear();
-            mirror.update(&draw(size, n), size.0 as usize * 4, &mut damage);
-            picture.update(&mirror, &damage, None);
+            picture.update(Pixels::bgrx(&draw(size, n), size.0), None, &mut damage);
             let frame = Frame { picture: &picture, damage: &damage };
             let time = GuestTime(u64::from(self.pictures) * 16_666_667);
             let unit = screen.encode(Request { frame, idr: n % 10 == 0, time })?;

@@ -12,7 +12,7 @@ use drm::buffer::{DrmFourcc, DrmModifier, Handle};
 use drm::control::{Device as _, framebuffer, from_u32};
 use transom_protocol::message::Unreadable;
 
-use crate::mirror::PixelFormat;
+use crate::pixels::PixelFormat;
 use crate::sys::dmabuf::Mapping;
 use crate::sys::kms::Card;
 

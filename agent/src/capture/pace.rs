@@ -33,6 +33,7 @@ const SWEEP_HINTED: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Default)]
 pub struct Pace {
     changed: Option<Duration>,
+    pointed: Option<Duration>,
     looked: Option<Duration>,
     glance_cost: Duration,
     look_cost: Duration,
@@ -60,6 +61,11 @@ impl Pace {
         }
     }
 
+    /// The pointer, and it alone, was seen to move: worth glancing closely, yet no reason to compare.
+    pub fn pointed(&mut self, now: Duration) {
+        self.pointed = Some(now);
+    }
+
     /// Whether to compare although no hint says so. While the screen moves, `frame` after the
     /// last look: a compositor with two buffers may have flipped twice since, back to the same
     /// one.
@@ -76,7 +82,8 @@ impl Pace {
 
     /// How long to wait before the next glance.
     pub fn pause(&self, now: Duration) -> Duration {
-        match self.quiet(now) {
+        let pointed = self.pointed.map_or(Duration::MAX, |pointed| now.saturating_sub(pointed));
+        match self.quiet(now).min(pointed) {
             quiet if quiet < HOT => GLANCE_HOT.max(self.glance_cost * SHARE_HOT),
             quiet if quiet < WARM => GLANCE_WARM.max(self.glance_cost * SHARE_HOT),
             _ => GLANCE_COLD.max(self.glance_cost * SHARE_COLD),
@@ -114,6 +121,16 @@ mod tests {
         assert_eq!(pace.pause(MS * 5001), GLANCE_COLD);
         assert!(!pace.is_sweep_due(MS * 5400, FRAME));
         assert!(pace.is_sweep_due(MS * 5500, FRAME));
+    }
+
+    #[test]
+    fn a_pointer_over_a_screen_at_rest_is_watched_and_nothing_compared() {
+        let mut pace = Pace::new(true);
+        pace.looked(MS * 5000, MS, false);
+        pace.pointed(MS * 5100);
+        assert_eq!(pace.pause(MS * 5101), GLANCE_HOT);
+        assert!(!pace.is_sweep_due(MS * 5200, FRAME));
+        assert!(pace.is_sweep_due(MS * 5500, FRAME), "what was drawn without a trace is found");
     }
 
     #[test]

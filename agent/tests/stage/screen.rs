@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use transom_agent::damage::Damage;
 use transom_agent::encode::vaapi::{Opened, Progress, Remote, VaapiError};
-use transom_agent::mirror::{Mirror, PixelFormat};
 use transom_agent::picture::Picture;
+use transom_agent::pixels::Pixels;
 
 use crate::stage::start;
 
@@ -27,7 +27,7 @@ pub fn open(mode: &str, size: (u32, u32)) -> Result<(Remote, Opened), VaapiError
 
 /// A screen whose pictures differ in a part.
 pub struct Screen {
-    mirror: Mirror,
+    size: (u32, u32),
     /// What is shown.
     pub picture: Picture,
     /// What differs from the picture before.
@@ -45,7 +45,7 @@ impl Screen {
             (state >> 24) as u8
         });
         Self {
-            mirror: Mirror::new(PixelFormat::Bgrx, width, height),
+            size: (width, height),
             picture: Picture::new((width, height)),
             damage: Damage::default(),
             pixels: pixels.collect(),
@@ -54,7 +54,7 @@ impl Screen {
 
     /// Changes a rectangle, another one for each number.
     pub fn draw(&mut self, number: u32) {
-        let (width, height) = self.mirror.size();
+        let (width, height) = self.size;
         for y in (number * 7 % height)..(number * 7 % height + 40).min(height) {
             for x in (number * 13 % width)..(number * 13 % width + 90).min(width) {
                 self.pixels[(y * width + x) as usize * 4] ^= number as u8 | 1;
@@ -72,10 +72,8 @@ impl Screen {
     }
 
     fn look(&mut self) {
-        let (width, _) = self.mirror.size();
         self.damage.clear();
-        self.mirror.update(&self.pixels, width as usize * 4, &mut self.damage);
-        self.picture.update(&self.mirror, &self.damage, None);
+        self.picture.update(Pixels::bgrx(&self.pixels, self.size.0), None, &mut self.damage);
     }
 }
 

@@ -12,8 +12,8 @@ use crate::damage::{Damage, Rect};
 use crate::diag::conversation::Ended;
 use crate::diag::{Context, info, screenshot};
 use crate::encode::{Choice, Encoder, Request};
-use crate::mirror::{Mirror, PixelFormat};
 use crate::picture::Picture;
+use crate::pixels::Pixels;
 use crate::sys::openh264_decoder::{Decoder, Luma};
 
 /// How long to wait for a picture to change.
@@ -195,14 +195,11 @@ fn round_trip(context: &Context, choice: Choice) -> Result<f64, String> {
     tuning.bitrate.0 = tuning.bitrate.0.max(8_000_000);
     let mut encoder = Encoder::new(choice, SIZE, tuning).map_err(|error| error.to_string())?;
     let mut decoder = Decoder::new().map_err(|error| error.to_string())?;
-    let (width, height) = SIZE;
-    let mut mirror = Mirror::new(PixelFormat::Bgrx, width, height);
     let mut picture = Picture::new(SIZE);
     let mut worst = f64::INFINITY;
     for number in 0..PICTURES {
         let mut damage = Damage::default();
-        mirror.update(&test_picture(number), width as usize * 4, &mut damage);
-        picture.update(&mirror, &damage, None);
+        picture.update(Pixels::bgrx(&test_picture(number), SIZE.0), None, &mut damage);
         let frame = Frame { picture: &picture, damage: &damage };
         let time = GuestTime(u64::from(number) * 100_000_000);
         let unit = encoder

@@ -7,14 +7,15 @@ use transom_protocol::{BitRate, GuestTime};
 
 use super::*;
 use crate::capture::Frame;
-use crate::mirror::{Mirror, PixelFormat};
 use crate::picture::Picture;
+use crate::pixels::Pixels;
 
 mod bad_input;
 mod colour;
 
 struct Rig {
-    mirror: Mirror,
+    /// Columns of the scanout.
+    width: u32,
     picture: Picture,
     damage: Damage,
     screen: Screen,
@@ -27,7 +28,7 @@ impl Rig {
         let picture = Picture::new((width, height));
         let tuning = Tuning { bitrate: BitRate(bitrate), fps: 60 };
         Self {
-            mirror: Mirror::new(PixelFormat::Bgrx, width, height),
+            width,
             screen: Screen::new(picture.size(), tuning).expect("a size in range"),
             picture,
             damage: Damage::default(),
@@ -45,8 +46,7 @@ impl Rig {
     /// Brings the picture up to date.
     fn show(&mut self, pixels: &[u8]) {
         self.damage.clear();
-        self.mirror.update(pixels, self.mirror.size().0 as usize * 4, &mut self.damage);
-        self.picture.update(&self.mirror, &self.damage, None);
+        self.picture.update(Pixels::bgrx(pixels, self.width), None, &mut self.damage);
     }
 
     /// Encodes it with the damage as it is now, and compares.
@@ -193,10 +193,8 @@ fn odd_and_small_sizes() {
 #[test]
 fn the_largest_size_is_taken_and_rests_cheaply() {
     let size = (8192, 4320);
-    let mut mirror = Mirror::new(PixelFormat::Bgrx, size.0, size.1);
     let (mut picture, mut damage) = (Picture::new(size), Damage::default());
-    mirror.update(&vec![90; 8192 * 4320 * 4], 8192 * 4, &mut damage);
-    picture.update(&mirror, &damage, None);
+    picture.update(Pixels::bgrx(&vec![90; 8192 * 4320 * 4], size.0), None, &mut damage);
     let tuning = Tuning { bitrate: BitRate(0), fps: 60 };
     let mut screen = Screen::new(size, tuning).expect("level 6 takes it");
     let mut encode = |damage: &Damage, idr| {

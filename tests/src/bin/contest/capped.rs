@@ -26,7 +26,6 @@ pub fn run(scene: &Scene) -> Result<Value> {
     let (mut squares, mut last) = (0, 0);
     for (n, shown) in scene.pictures.iter().enumerate() {
         player.show();
-        player.compare();
         player.convert();
         last = shown.time;
         let frame = Frame { picture: &player.picture, damage: &player.damage };

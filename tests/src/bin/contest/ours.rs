@@ -5,8 +5,8 @@ use transom_agent::capture::Frame;
 use transom_agent::damage::{Damage, Rect};
 use transom_agent::encode::screen::Screen;
 use transom_agent::encode::{Request, Tuning};
-use transom_agent::mirror::{Mirror, PixelFormat};
 use transom_agent::picture::Picture;
+use transom_agent::pixels::Pixels;
 use transom_protocol::{BitRate, GuestTime};
 use transom_tests::corpus::Scene;
 
@@ -20,7 +20,6 @@ pub struct Player<'a> {
     scene: &'a Scene,
     next: usize,
     pixels: Vec<u8>,
-    mirror: Mirror,
     /// What encoders are given.
     pub picture: Picture,
     /// What is new in it.
@@ -35,7 +34,6 @@ impl<'a> Player<'a> {
             scene,
             next: 0,
             pixels: vec![0; (width * height * 4) as usize],
-            mirror: Mirror::new(PixelFormat::Bgrx, width, height),
             picture: Picture::new(scene.size),
             damage: Damage::default(),
         }
@@ -47,15 +45,11 @@ impl<'a> Player<'a> {
         self.next += 1;
     }
 
-    /// Finds what has changed.
-    pub fn compare(&mut self) {
-        self.damage.clear();
-        self.mirror.update(&self.pixels, self.scene.size.0 as usize * 4, &mut self.damage);
-    }
-
-    /// Converts what has changed.
+    /// Finds and converts what has changed.
     pub fn convert(&mut self) {
-        self.picture.update(&self.mirror, &self.damage, None);
+        self.damage.clear();
+        let pixels = Pixels::bgrx(&self.pixels, self.scene.size.0);
+        self.picture.update(pixels, None, &mut self.damage);
     }
 
     fn frame(&self) -> Frame<'_> {
@@ -68,7 +62,6 @@ pub fn converted(scene: &Scene) -> Vec<Vec<u8>> {
     let mut player = Player::new(scene);
     let frame = |_| {
         player.show();
-        player.compare();
         player.convert();
         player.picture.planes().concat()
     };
@@ -92,7 +85,6 @@ pub fn play(scene: &Scene, frames: &[Vec<u8>], run: &mut Run) -> Result<()> {
     for (n, picture) in frames.iter().enumerate() {
         player.show();
         let begun = cpu_time()?;
-        player.compare();
         player.convert();
         let time = GuestTime(scene.pictures[n].time);
         let unit = encoder.encode(Request { frame: player.frame(), idr: n == 0, time })?;
@@ -113,20 +105,23 @@ pub fn play(scene: &Scene, frames: &[Vec<u8>], run: &mut Run) -> Result<()> {
 
 /// What was drawn, by itself.
 struct Part {
-    mirror: Mirror,
+    width: u32,
+    pixels: Vec<u8>,
     picture: Picture,
-    damage: Damage,
 }
 
 impl Part {
     /// Cuts it out of the screen.
     fn new(player: &Player<'_>, rect: Rect) -> Self {
-        let mut mirror = Mirror::new(PixelFormat::Bgrx, rect.width, rect.height);
-        let mut damage = Damage::default();
-        let pitch = player.scene.size.0 as usize * 4;
-        let first = rect.y as usize * pitch + rect.x as usize * 4;
-        mirror.update(&player.pixels[first..], pitch, &mut damage);
-        Self { mirror, picture: Picture::new((rect.width, rect.height)), damage }
+        let mut pixels = Vec::new();
+        Pixels::bgrx(&player.pixels, player.scene.size.0).read_bgrx(rect, &mut pixels);
+        Self { width: rect.width, pixels, picture: Picture::new((rect.width, rect.height)) }
+    }
+
+    /// Never seen before, so that all of it is converted and none compared.
+    fn convert(&mut self) {
+        let pixels = Pixels::bgrx(&self.pixels, self.width);
+        self.picture.update(pixels, None, &mut Damage::default());
     }
 }
 
@@ -138,20 +133,18 @@ pub fn told(scene: &Scene) -> Result<f64> {
     for shown in &scene.pictures {
         player.show();
         let whole = Rect { x: 0, y: 0, width: scene.size.0, height: scene.size.1 };
-        let Part { mirror, damage: all, mut picture } = Part::new(&player, whole);
-        picture.update(&mirror, &all, None);
+        let mut screen = Part::new(&player, whole);
+        screen.convert();
         let mut damage = Damage::default();
         shown.damage().for_each(|rect| damage.add(rect));
         let parts: Vec<Part> = shown.damage().map(|rect| Part::new(&player, rect)).collect();
-        prepared.push((picture, damage, parts));
+        prepared.push((screen.picture, damage, parts));
     }
     let mut encoder = encoder(&player)?;
     let mut seconds = 0.0;
     for (n, (picture, damage, parts)) in prepared.iter_mut().enumerate() {
         let begun = cpu_time()?;
-        for Part { mirror, picture, damage } in parts {
-            picture.update(mirror, damage, None);
-        }
+        parts.iter_mut().for_each(Part::convert);
         let frame = Frame { picture, damage };
         let time = GuestTime(scene.pictures[n].time);
         encoder.encode(Request { frame, idr: n == 0, time })?;
@@ -171,7 +164,6 @@ pub fn idrs(scene: &Scene, frames: &[Vec<u8>], picked: &[usize], run: &mut Run) 
     for (n, picture) in frames.iter().enumerate() {
         player.show();
         let begun = cpu_time()?;
-        player.compare();
         player.convert();
         if !picked.contains(&n) {
             continue;
@@ -193,13 +185,10 @@ pub fn idrs(scene: &Scene, frames: &[Vec<u8>], picked: &[usize], run: &mut Run) 
 /// Microseconds of a picture in which nothing has changed, in each round, and its bytes.
 pub fn rest(scene: &Scene) -> Result<(Vec<f64>, usize)> {
     let mut player = Player::new(scene);
-    // With a quantiser that is fixed there is no rest: it would be refined for ever.
-    let tuning = Tuning { bitrate: BitRate(u32::MAX), fps: 60 };
-    let mut encoder = Screen::new(player.picture.size(), tuning)?;
+    let mut encoder = encoder(&player)?;
     for _ in &scene.pictures {
         player.show();
     }
-    player.compare();
     player.convert();
     let mut now = 0;
     encoder.encode(Request { frame: player.frame(), idr: true, time: GuestTime(now) })?;

@@ -152,7 +152,6 @@ pub fn openh264(scene: &Scene, frames: &[Vec<u8>], bytes: usize) -> Result<Run> 
     let (mut seconds, mut first, mut stream) = (0.0, 0, Vec::new());
     for n in 0..frames.len() {
         player.show();
-        player.compare();
         player.convert();
         let frame = Frame { picture: &player.picture, damage: &player.damage };
         let time = GuestTime(n as u64 * 16_666_667);

@@ -10,13 +10,14 @@ use transom_protocol::BitRate;
 use super::super::*;
 use super::draw;
 use crate::capture::Frame;
-use crate::mirror::{Mirror, PixelFormat};
 use crate::picture::Picture;
+use crate::pixels::Pixels;
 use transom_protocol::GuestTime;
 
 /// A stream, and what decoders shall show of it.
 struct Film {
-    mirror: Mirror,
+    /// Of the scanout.
+    size: (u32, u32),
     picture: Picture,
     screen: Screen,
     time: u64,
@@ -29,7 +30,7 @@ impl Film {
         let picture = Picture::with_chroma(size, chroma);
         let tuning = Tuning { bitrate: BitRate(bitrate), fps: 60 };
         Self {
-            mirror: Mirror::new(PixelFormat::Bgrx, size.0, size.1),
+            size,
             screen: Screen::new(picture.size(), tuning).expect("a size in range"),
             picture,
             time: 0,
@@ -40,14 +41,12 @@ impl Film {
 
     /// The picture has so much colour from here on.
     fn turn(&mut self, chroma: Chroma) {
-        self.picture = Picture::with_chroma(self.mirror.size(), chroma);
-        self.mirror = Mirror::new(PixelFormat::Bgrx, self.mirror.size().0, self.mirror.size().1);
+        self.picture = Picture::with_chroma(self.size, chroma);
     }
 
     fn step(&mut self, pixels: &[u8], idr: bool) -> AccessUnit {
         let mut damage = Damage::default();
-        self.mirror.update(pixels, self.mirror.size().0 as usize * 4, &mut damage);
-        self.picture.update(&self.mirror, &damage, None);
+        self.picture.update(Pixels::bgrx(pixels, self.size.0), None, &mut damage);
         self.time += 16_666_667;
         let frame = Frame { picture: &self.picture, damage: &damage };
         let time = GuestTime(self.time);
@@ -145,9 +144,10 @@ fn colours_alone_survive() {
     let error = |chroma| -> u64 {
         let mut film = Film::new((64, 64), 50_000_000, chroma);
         film.screen.fix_quantiser(20);
-        film.step(&stripes(64, 64), true);
+        let pixels = stripes(64, 64);
+        film.step(&pixels, true);
         let mut exact = Picture::with_chroma((64, 64), Chroma::Yuv444);
-        exact.update(&film.mirror, &whole(64, 64), None);
+        exact.update(Pixels::bgrx(&pixels, 64), None, &mut Damage::default());
         let apart = exact
             .planes()
             .concat()
@@ -160,12 +160,6 @@ fn colours_alone_survive() {
     };
     let (full, halved) = (error(Chroma::Yuv444), error(Chroma::Yuv420));
     assert!(full * 50 < halved, "squared errors: {full} with all colour, {halved} with half");
-}
-
-fn whole(width: u32, height: u32) -> Damage {
-    let mut damage = Damage::default();
-    damage.add(crate::damage::Rect { x: 0, y: 0, width, height });
-    damage
 }
 
 proptest! {

@@ -23,8 +23,8 @@ use transom_agent::allowance::Allowance;
 use transom_agent::capture::Frame;
 use transom_agent::damage::Damage;
 use transom_agent::encode::{Choice, Encoder, Request, Tuning};
-use transom_agent::mirror::{Mirror, PixelFormat};
 use transom_agent::picture::Picture;
+use transom_agent::pixels::Pixels;
 use transom_protocol::BitRate;
 use transom_tests::{Test, release_dir};
 
@@ -176,7 +176,6 @@ fn show(media: &mut Media, pictures: &[Vec<u8>], diary: &Shared) -> Result<()> {
     let size = (WIDTH as u32, HEIGHT as u32);
     let mut tuning = Tuning { bitrate: UNTOLD, fps: RATE as u16 };
     let mut encoder = Encoder::new(Choice::Screen, size, tuning)?;
-    let mut mirror = Mirror::new(PixelFormat::Bgrx, size.0, size.1);
     let mut picture = Picture::new(size);
     let (mut damage, begun) = (Damage::default(), Instant::now());
     let (mut allowance, mut free) = (Allowance::default(), begun);
@@ -196,8 +195,7 @@ fn show(media: &mut Media, pictures: &[Vec<u8>], diary: &Shared) -> Result<()> {
             tuning.bitrate = bitrate;
             encoder.tune(tuning)?;
         }
-        mirror.update(pixels, WIDTH * 4, &mut damage);
-        picture.update(&mirror, &damage, None);
+        picture.update(Pixels::bgrx(pixels, size.0), None, &mut damage);
         let frame = Frame { picture: &picture, damage: &damage };
         let idr = media.take_idr_wish();
         let mut unit = encoder.encode(Request { frame, idr, time: seen })?;

@@ -12,8 +12,8 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use transom_agent::damage::Damage;
-use transom_agent::mirror::{Mirror, PixelFormat};
 use transom_agent::picture::Picture;
+use transom_agent::pixels::Pixels;
 use transom_tests::{Test, release_dir};
 
 use super::ROUNDS;
@@ -72,7 +72,6 @@ fn pictures() -> Result<PathBuf> {
 /// Milliseconds of a picture of which the given rows are new, 16 columns of them if not all are.
 fn ours(pictures: &[Vec<u8>], rows: std::ops::Range<usize>) -> Result<f64> {
     let mut screen = pictures[0].clone();
-    let mut mirror = Mirror::new(PixelFormat::Bgrx, WIDTH as u32, HEIGHT as u32);
     let mut picture = Picture::new((WIDTH as u32, HEIGHT as u32));
     let mut damage = Damage::default();
     let columns = if rows.len() == HEIGHT { WIDTH } else { 16 };
@@ -85,8 +84,7 @@ fn ours(pictures: &[Vec<u8>], rows: std::ops::Range<usize>) -> Result<f64> {
         }
         damage.clear();
         let begun = cpu_time()?;
-        mirror.update(&screen, WIDTH * 4, &mut damage);
-        picture.update(&mirror, &damage, None);
+        picture.update(Pixels::bgrx(&screen, WIDTH as u32), None, &mut damage);
         // The first one is whole in any case.
         if turn > 0 {
             seconds += cpu_time()? - begun;
