@@ -105,6 +105,34 @@ fn who_begins_at_a_recovery_point_has_the_picture_when_the_refresh_is_over() {
 }
 
 #[test]
+fn a_refresh_that_the_rate_has_no_room_for_is_made_up_for() {
+    let size = (320, 240);
+    let (mut remote, _) = open("paced,refresh", size).expect("opens");
+    let mut screen = Screen::new(size);
+    screen.draw(0);
+    let rate = Rate { bitrate: RATE.bitrate / 6, ..RATE };
+    let (mut stream, mut joined) = (Vec::new(), 0);
+    for number in 0..160 {
+        let access = match number {
+            0 => Access::Idr,
+            80 => Access::Refresh,
+            _ => Access::None,
+        };
+        if number == 80 {
+            joined = stream.len();
+        }
+        let coded = remote.encode(&screen.picture, &[], access, rate).expect("encodes");
+        stream.extend(coded.bytes);
+    }
+    let shown = screen.picture.planes().concat();
+    for (who, stream) in [("from the start", &stream[..]), ("late", &stream[joined..])] {
+        let (pictures, said) = decode_any(stream);
+        let last = pictures.chunks_exact(shown.len()).next_back();
+        assert!(last == Some(&shown[..]), "{who}: not the whole picture: {said}");
+    }
+}
+
+#[test]
 fn an_idr_ends_a_refresh_and_comes_where_there_is_none() {
     let size = (320, 240);
     let mut screen = Screen::new(size);

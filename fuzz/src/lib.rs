@@ -462,7 +462,7 @@ mod tests {
         let parsed =
             |seeds: Vec<Vec<u8>>| seeds.iter().flat_map(|s| frames(s, Limits::MEDIA)).count();
         assert_eq!(parsed(guest_seeds()), 17);
-        assert_eq!(parsed(host_seeds()), 11);
+        assert_eq!(parsed(host_seeds()), 12);
         assert_eq!(parsed(diagnostics::host_seeds()), 25);
         assert_eq!(parsed(diagnostics::guest_seeds()), 18);
         assert!(

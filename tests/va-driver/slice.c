@@ -95,7 +95,7 @@ void slice_cavlc(struct bits *bits, struct coding *c) {
         if (c->inter) bits_ue(bits, run);
         run = 0;
         if (flat) {
-            bits_ue(bits, 3); /* I_16x16_2_0_0 */
+            bits_ue(bits, c->inter ? 8 : 3); /* I_16x16_2_0_0 (tables 7-11, 7-13) */
             bits_ue(bits, 0); /* chroma likewise */
             int delta = FLAT_QP - qp;
             bits_se(bits, delta < -26 ? delta + 52 : delta > 25 ? delta - 52 : delta);

@@ -117,8 +117,10 @@ mod tests {
                 assert!(band.intra_insert_size > 0);
                 next += u32::from(band.intra_insert_size);
                 frames += 1;
-                assert_eq!(wave.begin(), !wave.is_under_way(), "{across}: once at a time");
-                if next == across {
+                let over = !wave.is_under_way();
+                assert_eq!(over, next == across);
+                assert_eq!(wave.begin(), over, "{across}: once at a time");
+                if over {
                     wave.stop();
                 }
             }
