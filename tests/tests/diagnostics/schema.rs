@@ -109,6 +109,26 @@ fn json_lines_keep_to_their_schema() {
             lines.iter().try_for_each(|line| keeps_to(page, line)).context(format!("{args:?}"))?;
         }
         let list = transom(test, &["list", &guest.address(), "--json"], b"")?.fine()?.json()?;
-        list.iter().try_for_each(|line| keeps_to(page, line))
+        list.iter().try_for_each(|line| keeps_to(page, line))?;
+
+        // The machine by itself, and then the guest, which serves nobody else.
+        let bench = ["bench", "--json", "--seconds", "2", "--guest", &guest.address()];
+        for (args, least) in [(&bench[..4], 4), (&bench[..], 6)] {
+            let figures = transom(test, args, b"")?.fine()?.json()?;
+            ensure!(figures.len() >= least, "{args:?}: {figures:?}");
+            figures.iter().try_for_each(is_figure).with_context(|| format!("{args:?}"))?;
+        }
+        Ok(())
     });
+}
+
+/// What the page says of `transom bench --json`, for each line alike.
+fn is_figure(line: &Value) -> Result<()> {
+    let figure = line["figure"].as_object().context("no figure")?;
+    let names: Vec<&str> = figure.keys().map(String::as_str).collect();
+    ensure!(line["event"] == "bench" && names == ["unit", "value", "what"], "{line:#}");
+    ensure!(figure["value"].as_f64().is_some_and(|value| value >= 0.0), "{line:#}");
+    let units = ["µs", "ms", "s", "Gb/s", "kb/s", "fps", "%", "MB"];
+    ensure!(units.iter().any(|unit| figure["unit"] == *unit), "{line:#}");
+    Ok(())
 }
