@@ -185,7 +185,9 @@ pub fn idrs(scene: &Scene, frames: &[Vec<u8>], picked: &[usize], run: &mut Run) 
 /// Microseconds of a picture in which nothing has changed, in each round, and its bytes.
 pub fn rest(scene: &Scene) -> Result<(Vec<f64>, usize)> {
     let mut player = Player::new(scene);
-    let mut encoder = encoder(&player)?;
+    // With a quantiser that is fixed there is no rest: it would be refined for ever.
+    let tuning = Tuning { bitrate: BitRate(u32::MAX), fps: 60 };
+    let mut encoder = Screen::new(player.picture.size(), tuning)?;
     for _ in &scene.pictures {
         player.show();
     }
