@@ -108,9 +108,7 @@ impl Picture {
     ///
     /// If the scanout is smaller than the picture; the caller has mapped it.
     pub fn update(&mut self, scanout: Pixels<'_>, cursor: Option<Cursor>, damage: &mut Damage) {
-        if let Some(drawn) = &self.cursor {
-            put(&mut self.planes, self.width, self.chroma, drawn.area, &drawn.under);
-        }
+        self.uncover();
         let mut rows = std::mem::take(&mut self.rows);
         for top in (0..self.height).step_by(TILE as usize) {
             let height = TILE.min(self.height - top);
@@ -138,10 +136,15 @@ impl Picture {
         if self.fresh {
             return self.update(scanout, cursor, damage);
         }
+        self.uncover();
+        self.draw(scanout, cursor, damage);
+    }
+
+    /// Takes the cursor off the planes, so that they are as they came from the scanout.
+    fn uncover(&mut self) {
         if let Some(drawn) = &self.cursor {
             put(&mut self.planes, self.width, self.chroma, drawn.area, &drawn.under);
         }
-        self.draw(scanout, cursor, damage);
     }
 
     /// Two rows of the scanout.

@@ -5,8 +5,8 @@
 
 use std::fmt::Write as _;
 
-/// Names and colours of what is compared: ours, and up to two others.
-pub const COLOURS: [&str; 3] = ["#2f81f7", "#bf8700", "#8b949e"];
+/// Colours of what is compared: ours, up to two others, and ours again under other circumstances.
+pub const COLOURS: [&str; 4] = ["#2f81f7", "#bf8700", "#8b949e", "#79c0ff"];
 /// Text, axes and grids.
 const GREY: &str = "#768390";
 const BAR: f64 = 14.0;

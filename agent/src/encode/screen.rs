@@ -8,12 +8,13 @@
 //! ```
 //!
 //! Constrained Baseline for pictures in 4:2:0 and High 4:4:4 Predictive for those in 4:4:4, which may
-//! take turns: the first of the other kind becomes an IDR.
-//! One reference, CAVLC, motion in whole samples, no deblocking (it would change undamaged
-//! neighbours). One slice for frames of which little is coded, and one for each thread for others. What this refuses to do: periodic IDRs, reordering,
-//! coding macroblocks that are not damaged. Damage has to be true: what it leaves out stays as it was
-//! on the viewer's screen until it is damaged again, an IDR comes, or a slow sweep over all of the
-//! picture finds it.
+//! take turns: the first of the other kind becomes an IDR. One reference, CAVLC, motion in whole
+//! samples, no deblocking (it would change undamaged neighbours). One slice for frames of which
+//! little is coded, and one for each thread for others.
+//!
+//! What this refuses to do: periodic IDRs, reordering, coding macroblocks that are not damaged. Damage
+//! has to be true: what it leaves out stays as it was on the viewer's screen until it is damaged again,
+//! an IDR comes, or a slow sweep over all of the picture finds it.
 
 pub(super) mod bits;
 mod cavlc;

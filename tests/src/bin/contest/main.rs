@@ -12,7 +12,6 @@ mod capped;
 mod ours;
 mod page;
 mod peers;
-mod plot;
 
 use std::path::PathBuf;
 use std::time::Instant;

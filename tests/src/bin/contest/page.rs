@@ -5,11 +5,18 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use transom_tests::page::{measured_on, replace};
+use transom_tests::plot::{Bars, Scale};
 use transom_tests::project_dir;
 
 pub use transom_tests::page::{load, machine};
 
-use super::plot;
+/// What the plots show of each scene, and the names that lines have for it.
+const PLOTTED: [(&str, &str); 4] = [
+    ("Transom", "ours"),
+    ("x264 ultrafast", "x264"),
+    ("OpenH264", "openh264"),
+    ("Transom, damage told", "told"),
+];
 
 /// What a scene is to come to: at most so many times x264's CPU time without being told the damage and
 /// with it, and at most so many times its bytes.
@@ -159,18 +166,20 @@ pub fn publish(tables: &str, lines: &[Value]) -> Result<()> {
     std::fs::write(&path, replace(&page, "contest", tables)?)?;
     let images = project_dir().join("docs/images");
     std::fs::create_dir_all(&images)?;
-    let of = |figure: &dyn Fn(&Value) -> Option<f64>| -> Vec<(String, [f64; 4])> {
+    let draw = |file: &str, title: &str, figure: &dyn Fn(&Value) -> Option<f64>| {
         let scenes = lines.iter().filter(|line| line["what"] == "scene");
-        let scene = |line: &Value| {
-            let figures = ["told", "ours", "x264", "openh264"]
-                .map(|who| figure(&line[who]).unwrap_or_default());
-            (line["scene"].as_str().unwrap_or_default().to_owned(), figures)
-        };
-        scenes.map(scene).collect()
+        let groups: Vec<_> = scenes
+            .map(|line| {
+                let values = PLOTTED.iter().map(|(_, who)| figure(&line[who])).collect();
+                (line["scene"].as_str().unwrap_or_default().to_owned(), values)
+            })
+            .collect();
+        let names = PLOTTED.map(|(name, _)| name);
+        let bars = Bars { title, names: &names, groups: &groups, scale: Scale::Logarithmic };
+        std::fs::write(images.join(file), bars.draw())
     };
-    let time = of(&|run| Some(spread(&run["ms"])?[0]));
-    let bytes = of(&|run| run["bytes"].as_f64());
-    std::fs::write(images.join("contest-time.svg"), plot::bars("CPU of a picture, ms", &time))?;
+    draw("contest-time.svg", "CPU of a picture, ms", &|run| Some(spread(&run["ms"])?[0]))?;
     let title = "bytes of a picture, at equal luma PSNR";
-    Ok(std::fs::write(images.join("contest-bytes.svg"), plot::bars(title, &bytes))?)
+    draw("contest-bytes.svg", title, &|run| run["bytes"].as_f64())?;
+    Ok(())
 }

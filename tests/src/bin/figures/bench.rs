@@ -24,6 +24,7 @@ pub mod latency;
 pub mod loss;
 mod lossy;
 pub mod memory;
+mod pictures;
 mod recording;
 pub mod scale;
 mod viewer;

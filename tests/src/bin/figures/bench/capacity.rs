@@ -11,13 +11,12 @@ mod arrivals;
 mod peer;
 
 use std::net::{SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde_json::{Value, json};
 use transom_agent::allowance::Allowance;
 use transom_agent::capture::Frame;
@@ -26,11 +25,12 @@ use transom_agent::encode::{Choice, Encoder, Request, Tuning};
 use transom_agent::picture::Picture;
 use transom_agent::pixels::Pixels;
 use transom_protocol::BitRate;
-use transom_tests::{Test, release_dir};
+use transom_tests::Test;
 
 use super::bottleneck::{DELAY, Link};
 use super::cores::Kept;
 use super::guest::{Guest, Media, clock, nanos, numbered};
+use super::pictures;
 use super::viewer::Viewers;
 use super::webrtc::serve_with;
 use arrivals::{Diary, open};
@@ -60,7 +60,7 @@ const TAIL: Duration = Duration::from_secs(1);
 
 pub fn measure(test: &Test) -> Result<Vec<Value>> {
     let kept = Kept::to_one()?;
-    let folder = pictures()?;
+    let folder = pictures::folder("moving-9", (WIDTH, HEIGHT), PICTURES, 9)?;
     let program = peer::program()?;
     let mut lines = Vec::new();
     for round in 1..=ROUNDS {
@@ -68,26 +68,6 @@ pub fn measure(test: &Test) -> Result<Vec<Value>> {
         lines.extend(peer::theirs(test, &kept, (&program, &folder), round)?);
     }
     Ok(lines)
-}
-
-/// Pictures that nobody can code for nothing, made once.
-fn pictures() -> Result<PathBuf> {
-    const BYTES: usize = WIDTH * HEIGHT * 4;
-    let folder = release_dir().parent().context("the target folder")?.join("bench/moving-9");
-    if folder.join(format!("{}.raw", PICTURES - 1)).exists() {
-        return Ok(folder);
-    }
-    std::fs::create_dir_all(&folder)?;
-    let input = format!("testsrc2=size={WIDTH}x{HEIGHT}:rate={RATE},noise=alls=9:allf=t");
-    let mut command = Command::new("ffmpeg");
-    command.args(["-nostdin", "-v", "error", "-f", "lavfi", "-i", &input]);
-    command.args(["-frames:v", &PICTURES.to_string(), "-pix_fmt", "bgr0", "-f", "rawvideo", "-"]);
-    let made = command.stdin(Stdio::null()).output().context("cannot run ffmpeg")?;
-    ensure!(made.stdout.len() == PICTURES * BYTES, "ffmpeg made {} bytes", made.stdout.len());
-    for (i, picture) in made.stdout.chunks(BYTES).enumerate() {
-        std::fs::write(folder.join(format!("{i}.raw")), picture)?;
-    }
-    Ok(folder)
 }
 
 type Shared = Arc<Mutex<Diary>>;

@@ -4,24 +4,24 @@
 //! Only CPU time counts. That of the others is a run with the conversion less one without, so that
 //! neither reading nor starting counts.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use transom_agent::damage::Damage;
 use transom_agent::picture::Picture;
 use transom_agent::pixels::Pixels;
-use transom_tests::{Test, release_dir};
+use transom_tests::Test;
 
 use super::ROUNDS;
 use super::cores::Kept;
+use super::pictures;
 
 const WIDTH: usize = 1920;
 const HEIGHT: usize = 1080;
-const BYTES: usize = WIDTH * HEIGHT * 4;
 /// Pictures that take turns: more than fit into a cache.
 const PICTURES: usize = 8;
 /// Conversions of a turn.
@@ -29,7 +29,7 @@ const TURNS: usize = 240;
 
 pub fn measure(_test: &Test) -> Result<Vec<Value>> {
     let kept = Kept::to_one()?;
-    let folder = pictures()?;
+    let folder = pictures::folder("pictures", (WIDTH, HEIGHT), PICTURES, 40)?;
     let read = |i: usize| std::fs::read(folder.join(format!("{i}.raw")));
     let pictures = (0..PICTURES).map(read).collect::<Result<Vec<_>, _>>()?;
     let mut lines = Vec::new();
@@ -48,26 +48,6 @@ pub fn measure(_test: &Test) -> Result<Vec<Value>> {
 }
 
 type Run = fn(&Kept, &Path, bool) -> Result<f64>;
-
-/// Pictures without anything in common, made once.
-fn pictures() -> Result<PathBuf> {
-    let folder = release_dir().parent().context("the target folder")?.join("bench/pictures");
-    if folder.join(format!("{}.raw", PICTURES - 1)).exists() {
-        return Ok(folder);
-    }
-    std::fs::create_dir_all(&folder)?;
-    let input = format!("testsrc2=size={WIDTH}x{HEIGHT}:rate=60,noise=alls=40:allf=t");
-    let mut command = Command::new("ffmpeg");
-    command.args(["-nostdin", "-v", "error", "-f", "lavfi", "-i", &input]);
-    command.args(["-frames:v", &PICTURES.to_string(), "-pix_fmt", "bgr0", "-f", "rawvideo", "-"]);
-    let made = command.stdin(Stdio::null()).output().context("cannot run ffmpeg")?;
-    ensure!(made.stdout.len() == PICTURES * BYTES, "ffmpeg made {} bytes", made.stdout.len());
-    for (i, picture) in made.stdout.chunks(BYTES).enumerate() {
-        std::fs::write(folder.join(format!("{i}.raw")), picture)?;
-    }
-    std::fs::write(folder.join("all.raw"), &made.stdout)?;
-    Ok(folder)
-}
 
 /// Milliseconds of a picture of which the given rows are new, 16 columns of them if not all are.
 fn ours(pictures: &[Vec<u8>], rows: std::ops::Range<usize>) -> Result<f64> {
