@@ -52,6 +52,10 @@ const WAY_INTERVAL: Duration = Duration::from_millis(200);
 const RTX_PACKETS: usize = 2048;
 const RTX_AGE: Duration = Duration::from_secs(1);
 
+/// Of what is sent, what is sent again may be so much; beyond, it would keep a way full that is.
+/// One packet in six, and some of them several times.
+const RTX_SHARE: f32 = 0.3;
+
 /// str0m looks at its budgets and estimates every 25 to 40 ms, for each of its parts at another time.
 /// Such looks wait so long for the next picture or datagram, with which they cost no turn of their
 /// own: at 30 pictures a second and more that saves half of a session's turns.
@@ -213,7 +217,7 @@ impl Peer {
         let stream = direct.stream_tx_by_mid(mid, None).ok_or(OfferError::NoVideo)?;
         // Pictures are paced by the session, which knows them whole.
         stream.set_unpaced(true);
-        stream.set_rtx_cache(RTX_PACKETS, RTX_AGE, None);
+        stream.set_rtx_cache(RTX_PACKETS, RTX_AGE, Some(RTX_SHARE));
         // Below 2^15, so that a receiver cannot mistake the first wrap-around.
         let sequence = getrandom::u32().unwrap_or(1) & 0x7fff;
         let peer = Self {
@@ -331,6 +335,11 @@ impl Peer {
     /// Says what could be sent, so that the estimate grows up to it.
     pub fn wish(&mut self, bitrate: u64) {
         self.rtc.bwe().set_desired_bitrate(Bitrate::bps(bitrate));
+    }
+
+    /// Has the bandwidth estimate begin anew, from so many bits per second.
+    pub fn start_over(&mut self, bitrate: u64) {
+        self.rtc.bwe().reset(Bitrate::bps(bitrate));
     }
 
     /// Begins the end; what [`Peer::poll`] yields from here on says goodbye.

@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{
     HalfOpen,
-    capacity::Capacity,
+    capacity::{Capacity, Turn},
     input::Input,
     packets::{Cut, Cutter},
     peer::{Channel, Peer, Told},
@@ -70,6 +70,9 @@ const ECHO: Duration = Duration::from_millis(6);
 /// Pictures of so many packets go twice, too: that costs next to nothing, and for the last packets of
 /// a picture there is nothing behind them by which a viewer would notice their loss.
 const TINY: usize = 2;
+
+/// Bytes of IPv4 and UDP around each datagram.
+const HEADERS: usize = 28;
 
 /// Echoes that wait for one session.
 const MAX_ECHOES: usize = 256;
@@ -338,6 +341,8 @@ impl Session {
         loop {
             self.deadline = self.peer.poll(now, &mut self.outgoing, &mut self.told)?;
             self.echo(now);
+            let bytes: usize = self.outgoing.iter().map(|out| out.bytes.len() + HEADERS).sum();
+            self.capacity.handle_sent(bytes as u64 * 8);
             self.socket.send(&mut self.outgoing).await;
             if self.told.is_empty() {
                 break;
@@ -370,7 +375,7 @@ impl Session {
                 self.connected = true;
                 self.half_open = None;
                 self.rtcp = now;
-                self.peer.wish(self.viewing.max_bitrate * 3 / 2);
+                self.look_for(now);
                 let takes = self.peer.takes();
                 self.seat = Some(self.viewing.feed.watch(self.viewer, takes)?);
                 log::info!(
@@ -388,16 +393,11 @@ impl Session {
                 }
             }
             Told::Carries(estimate) => {
-                self.capacity.handle_estimate(estimate);
+                self.capacity.handle_estimate(now, estimate);
+                self.look_for(now);
                 self.demand();
             }
-            Told::Way(loss, round_trip) => {
-                let before = self.capacity.carries();
-                self.capacity.handle_way(now, loss, round_trip);
-                if self.capacity.carries() != before {
-                    self.demand();
-                }
-            }
+            Told::Way(loss, round_trip) => self.way(now, loss, round_trip),
             Told::Opened(Channel::Status) => self.greet(),
             Told::Opened(Channel::Input) => {
                 if self.viewing.role == Role::Control {
@@ -418,6 +418,33 @@ impl Session {
             Told::Closed => return Err(End::Left),
         }
         Ok(())
+    }
+
+    /// Acts on how the viewer's network does.
+    fn way(&mut self, now: Instant, loss: f32, round_trip: Duration) {
+        let before = self.capacity.carries();
+        match self.capacity.handle_way(now, loss, round_trip) {
+            Turn::On => self.look_for(now),
+            Turn::Fell(to, queue) => {
+                self.echoes.clear();
+                self.peer.start_over(to);
+                self.look_for(now);
+                self.carried = self.carried.max(now + AHEAD + queue);
+            }
+            Turn::Anew(from) => {
+                self.peer.start_over(from);
+                self.look_for(now);
+            }
+        }
+        if self.capacity.carries() != before {
+            self.demand();
+        }
+    }
+
+    /// Says what could be sent, so that the estimate grows up to it.
+    fn look_for(&mut self, now: Instant) {
+        let most = self.viewing.max_bitrate * 3 / 2;
+        self.peer.wish(self.capacity.wishes(now, most));
     }
 
     /// What the viewer's network carries, in bits per second.
