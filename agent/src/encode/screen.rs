@@ -69,8 +69,9 @@ struct Output {
     prediction: Samples,
 }
 
-/// Constants of a frame.
+/// Constants of a frame, and of the next ones while the quantiser stays.
 struct Steps {
+    qp: u8,
     inter: Quantiser,
     inter_chroma: Quantiser,
     intra: Quantiser,
@@ -102,6 +103,7 @@ pub struct Screen {
     sweep: Sweep,
     /// Quantiser that each macroblock was last coded with.
     quality: Vec<u8>,
+    steps: Steps,
     /// How many of these would be refined at rest.
     coarse: usize,
     rate: Rate,
@@ -160,6 +162,7 @@ impl Screen {
             scroll: Scroll::new(columns),
             sweep: Sweep::default(),
             quality: vec![u8::MAX; count],
+            steps: Steps::new(REFINED),
             coarse: count,
             rate: Rate::new(tuning.bitrate.0),
             outputs: Vec::new(),
@@ -261,6 +264,10 @@ impl Screen {
             headers::parameter_sets(self.size, chroma, &mut bytes);
             (self.frame_num, self.idrs) = (0, self.idrs.wrapping_add(1).max(1));
         }
+        if let (false, 0, Slices::UpTo(_)) = (idr, count, self.slices) {
+            self.rest(qp, &mut bytes);
+            return Ok(AccessUnit { bytes, idr, coarse: self.coarse > 0 });
+        }
         let slices = match self.slices {
             Slices::Fixed(slices) => slices,
             Slices::UpTo(most) => (count / LEAST_OF_SLICE).clamp(1, most.min(MOST_THREADS)),
@@ -286,6 +293,19 @@ impl Screen {
         Ok(AccessUnit { bytes, idr, coarse: self.coarse > 0 })
     }
 
+    /// A frame in which everything is skipped. Decoders show what they have shown; planes, and all that is
+    /// known of their macroblocks, stay what they are.
+    fn rest(&mut self, qp: u8, bytes: &mut Vec<u8>) {
+        self.outputs.resize_with(self.outputs.len().max(1), Output::default);
+        let bits = &mut self.outputs[0].bits;
+        headers::slice(bits, 0, None, self.frame_num, qp);
+        bits.ue(self.damaged.len() as u32); // mb_skip_run
+        self.rate.spent(Purpose::Refinement, 0, qp, bits.len());
+        bits.finish(headers::NAL_SLICE, bytes);
+        self.frame_num = self.frame_num.wrapping_add(1);
+        self.idr = None;
+    }
+
     /// Codes what is marked, in slices of so many rows of macroblocks each.
     fn code<const FULL: bool>(&mut self, picture: &Picture, qp: u8, idr: bool, rows: &[usize]) {
         let hurried = self.rate.is_hurried();
@@ -294,8 +314,11 @@ impl Screen {
         } else if !hurried {
             self.scroll.look(picture, &self.damaged, &self.touched, self.grid.columns);
         }
+        if self.steps.qp != qp {
+            self.steps = Steps::new(qp);
+        }
         let columns = self.grid.columns;
-        let (steps, reference, scroll) = (&Steps::new(qp), &self.reference, &self.scroll);
+        let (steps, reference, scroll) = (&self.steps, &self.reference, &self.scroll);
         let common = Common { picture, steps, reference, scroll, hurried };
         let lengths = rows.iter().copied();
         let macroblocks = || lengths.clone().map(|rows| rows * columns);
@@ -436,6 +459,7 @@ fn cut(damaged: &[bool], columns: usize, slices: usize) -> Vec<usize> {
 impl Steps {
     fn new(qp: u8) -> Self {
         Self {
+            qp,
             inter: Quantiser::luma(qp, false),
             inter_chroma: Quantiser::chroma(qp, false),
             intra: Quantiser::luma(qp, true),
