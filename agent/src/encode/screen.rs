@@ -21,6 +21,7 @@ mod cavlc;
 mod code;
 mod grid;
 mod headers;
+mod jump;
 mod macroblock;
 mod planes;
 mod predict;
@@ -41,6 +42,7 @@ use crate::picture::Picture;
 use bits::Bits;
 use code::{Common, Slice};
 use grid::Grid;
+use jump::Jump;
 use macroblock::Residual;
 use planes::{Planes, Samples};
 use predict::Vector;
@@ -100,6 +102,7 @@ pub struct Screen {
     /// Vectors of the last frame that moved a macroblock: motion goes on.
     habits: Vec<Vector>,
     scroll: Scroll,
+    jump: Jump,
     sweep: Sweep,
     /// Quantiser that each macroblock was last coded with.
     quality: Vec<u8>,
@@ -160,6 +163,7 @@ impl Screen {
             grid: Grid::new(columns, rows, chroma),
             habits: vec![Vector::default(); count],
             scroll: Scroll::new(columns),
+            jump: Jump::default(),
             sweep: Sweep::default(),
             quality: vec![u8::MAX; count],
             steps: Steps::new(REFINED),
@@ -274,8 +278,8 @@ impl Screen {
         };
         let rows = cut(&self.damaged, self.grid.columns, slices);
         match chroma {
-            Chroma::Yuv420 => self.code::<false>(frame.picture, qp, idr, &rows),
-            Chroma::Yuv444 => self.code::<true>(frame.picture, qp, idr, &rows),
+            Chroma::Yuv420 => self.code::<false>(frame.picture, (qp, count), idr, &rows),
+            Chroma::Yuv444 => self.code::<true>(frame.picture, (qp, count), idr, &rows),
         }
         self.note_quality(qp);
         let outputs = &mut self.outputs[..rows.len()];
@@ -306,20 +310,32 @@ impl Screen {
         self.idr = None;
     }
 
-    /// Codes what is marked, in slices of so many rows of macroblocks each.
-    fn code<const FULL: bool>(&mut self, picture: &Picture, qp: u8, idr: bool, rows: &[usize]) {
+    /// Codes what is marked, so much, in slices of so many rows of macroblocks each.
+    fn code<const FULL: bool>(
+        &mut self,
+        picture: &Picture,
+        (qp, count): (u8, usize),
+        idr: bool,
+        rows: &[usize],
+    ) {
         let hurried = self.rate.is_hurried();
+        let columns = self.grid.columns;
         if idr {
             self.scroll.clear();
+            self.jump = Jump::default();
         } else if !hurried {
-            self.scroll.look(picture, &self.damaged, &self.touched, self.grid.columns);
+            self.scroll.look(picture, &self.damaged, &self.touched, columns);
+            let damaged = (self.damaged.as_slice(), count, columns);
+            self.jump.look(picture, &self.reference.y, damaged, |index| {
+                [self.habits[index], self.scroll.vector(index % columns)]
+            });
         }
         if self.steps.qp != qp {
             self.steps = Steps::new(qp);
         }
-        let columns = self.grid.columns;
         let (steps, reference, scroll) = (&self.steps, &self.reference, &self.scroll);
-        let common = Common { picture, steps, reference, scroll, hurried };
+        let jump = self.jump.vector;
+        let common = Common { picture, steps, reference, scroll, jump, hurried };
         let lengths = rows.iter().copied();
         let macroblocks = || lengths.clone().map(|rows| rows * columns);
         let parts = self.next.bands(lengths.clone()).zip(self.grid.begin(lengths.clone()));
