@@ -7,6 +7,9 @@
 //! pixel where this reads one and a half. A scanout that changes meanwhile is read once, and
 //! whatever was missed differs at the next look.
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use transom_protocol::message::Chroma;
 
 use crate::capture::cursor::Cursor;
@@ -21,11 +24,21 @@ pub struct Picture {
     height: u32,
     chroma: Chroma,
     planes: [Vec<u8>; 3],
+    /// Of each band of [`TILE`] rows.
+    stamps: Vec<u64>,
     /// Nothing was ever shown: all of the next scanout is damage.
     fresh: bool,
     cursor: Option<Drawn>,
     kernel: Kernel,
     rows: Rows,
+}
+
+/// The stamp that was given last, to a band of any picture.
+static STAMP: AtomicU64 = AtomicU64::new(0);
+
+/// A stamp that no band has had.
+fn new_stamp() -> u64 {
+    STAMP.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// What one step over the rows works with.
@@ -69,7 +82,8 @@ impl Picture {
         let planes = [vec![16; samples], vec![128; halved], vec![128; halved]];
         let kernel = Kernel::fastest();
         let rows = Rows::default();
-        Self { width, height, chroma, planes, fresh: true, cursor: None, kernel, rows }
+        let stamps = vec![new_stamp(); height.div_ceil(TILE) as usize];
+        Self { width, height, chroma, planes, stamps, fresh: true, cursor: None, kernel, rows }
     }
 
     /// How much colour it has.
@@ -96,6 +110,12 @@ impl Picture {
         }
     }
 
+    /// A number for each band of [`TILE`] rows, never zero, that changes whenever a sample of the band
+    /// does. No two pictures share one: as long as it is the same, so are the samples.
+    pub fn stamps(&self) -> &[u64] {
+        &self.stamps
+    }
+
     /// The cursor that is drawn in.
     pub fn cursor(&self) -> Option<&Cursor> {
         self.cursor.as_ref().map(|drawn| &drawn.cursor)
@@ -109,20 +129,36 @@ impl Picture {
     /// If the scanout is smaller than the picture; the caller has mapped it.
     pub fn update(&mut self, scanout: Pixels<'_>, cursor: Option<Cursor>, damage: &mut Damage) {
         self.uncover();
-        let mut rows = std::mem::take(&mut self.rows);
-        for top in (0..self.height).step_by(TILE as usize) {
-            let height = TILE.min(self.height - top);
-            rows.changed.clear();
-            rows.changed.resize(self.width.div_ceil(TILE) as usize, self.fresh);
-            for y in (top..top + height).step_by(2) {
-                self.take_rows(scanout, y, &mut rows);
-            }
-            if rows.changed.contains(&true) {
-                damage.add_band(top, height, &rows.changed, self.size());
+        let all = Rect { x: 0, y: 0, width: self.width, height: self.height };
+        self.take(scanout, all, damage);
+        self.fresh = false;
+        self.draw(scanout, cursor, damage);
+    }
+
+    /// The same where it is known that nothing has changed but what lies in these rectangles, which may
+    /// overlap or lie outside: nothing else is read.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::update`].
+    pub fn update_within(
+        &mut self,
+        scanout: Pixels<'_>,
+        within: &[Rect],
+        cursor: Option<Cursor>,
+        damage: &mut Damage,
+    ) {
+        if self.fresh {
+            return self.update(scanout, cursor, damage);
+        }
+        self.uncover();
+        for rect in within {
+            let (x, y) = (i64::from(rect.x), i64::from(rect.y));
+            let inside = Rect::clipped(x, y, rect.width, rect.height, self.size());
+            if let Some(rect) = inside {
+                self.take(scanout, rect, damage);
             }
         }
-        self.rows = rows;
-        self.fresh = false;
         self.draw(scanout, cursor, damage);
     }
 
@@ -140,6 +176,34 @@ impl Picture {
         self.draw(scanout, cursor, damage);
     }
 
+    /// Takes the tiles that share a pixel with this rectangle of the picture.
+    fn take(&mut self, scanout: Pixels<'_>, rect: Rect, damage: &mut Damage) {
+        let tiles = (rect.x / TILE) as usize..(rect.x + rect.width).div_ceil(TILE) as usize;
+        let stamp = new_stamp();
+        let mut rows = std::mem::take(&mut self.rows);
+        for band in rect.y / TILE..(rect.y + rect.height).div_ceil(TILE) {
+            let top = band * TILE;
+            let height = TILE.min(self.height - top);
+            rows.changed.clear();
+            rows.changed.resize(tiles.end, false);
+            rows.changed[tiles.clone()].fill(self.fresh);
+            for y in (top..top + height).step_by(2) {
+                self.take_rows(scanout, y, tiles.clone(), &mut rows);
+            }
+            if rows.changed.contains(&true) {
+                self.stamps[band as usize] = stamp;
+                damage.add_band(top, height, &rows.changed, self.size());
+            }
+        }
+        self.rows = rows;
+    }
+
+    /// Something in this rectangle has other samples now.
+    fn stamp(&mut self, area: Rect) {
+        let bands = area.y / TILE..(area.y + area.height).div_ceil(TILE);
+        self.stamps[bands.start as usize..bands.end as usize].fill(new_stamp());
+    }
+
     /// Takes the cursor off the planes, so that they are as they came from the scanout.
     fn uncover(&mut self) {
         if let Some(drawn) = &self.cursor {
@@ -147,29 +211,34 @@ impl Picture {
         }
     }
 
-    /// Two rows of the scanout.
-    fn take_rows(&mut self, scanout: Pixels<'_>, y: u32, rows: &mut Rows) {
+    /// Two rows of the scanout, as far as they lie in these columns of tiles.
+    fn take_rows(&mut self, scanout: Pixels<'_>, y: u32, tiles: Range<usize>, rows: &mut Rows) {
         let Rows { wide, samples, changed } = rows;
+        let changed = &mut changed[tiles.clone()];
         let order = match scanout.format {
             PixelFormat::Rgbx => Order::Rgbx,
             _ => Order::Bgrx,
         };
+        let x = tiles.start as u32 * TILE;
+        let width = (tiles.end as u32 * TILE).min(self.width) - x;
         let lines = match scanout.format {
-            PixelFormat::Bgrx | PixelFormat::Rgbx => {
-                [y, y + 1].map(|y| scanout.row(y, 0, self.width))
-            }
+            PixelFormat::Bgrx | PixelFormat::Rgbx => [y, y + 1].map(|y| scanout.row(y, x, width)),
             _ => {
-                scanout.read_bgrx(Rect { x: 0, y, width: self.width, height: 2 }, wide);
-                let (top, bottom) = wide.split_at(self.width as usize * 4);
+                scanout.read_bgrx(Rect { x, y, width, height: 2 }, wide);
+                let (top, bottom) = wide.split_at(width as usize * 4);
                 [top, bottom]
             }
         };
         let strides = self.strides();
+        let (x, width) = (x as usize, width as usize);
         // Where all has changed there is nothing to compare.
         let settled = !changed.contains(&false);
         match self.chroma {
             Chroma::Yuv420 => {
-                let mut old = pair_of_rows(&mut self.planes, strides, y as usize);
+                let [y0, y1, u, v] = pair_of_rows(&mut self.planes, strides, y as usize);
+                let [y0, y1] = [y0, y1].map(|row| &mut row[x..][..width]);
+                let [u, v] = [u, v].map(|row| &mut row[x / 2..][..width / 2]);
+                let mut old = [y0, y1, u, v];
                 if settled {
                     let [y0, y1, u, v] = old;
                     self.kernel.convert(order, lines, Planes { y: [y0, y1], u, v });
@@ -187,15 +256,14 @@ impl Picture {
             }
             Chroma::Yuv444 => {
                 for (line, y) in lines.into_iter().zip(y as usize..) {
-                    let stride = strides[0];
-                    let old =
-                        self.planes.each_mut().map(|plane| &mut plane[y * stride..][..stride]);
+                    let start = y * strides[0] + x;
+                    let old = self.planes.each_mut().map(|plane| &mut plane[start..][..width]);
                     if settled {
                         let [y, u, v] = old;
                         self.kernel.convert_full(order, line, FullPlanes { y, u, v });
                         continue;
                     }
-                    let [y, u, v] = split(samples, [stride; 3]);
+                    let [y, u, v] = split(samples, [width; 3]);
                     let planes = FullPlanes { y: &mut *y, u: &mut *u, v: &mut *v };
                     self.kernel.convert_full(order, line, planes);
                     for (new, old) in [y, u, v].into_iter().zip(old) {
@@ -215,6 +283,7 @@ impl Picture {
             && moved
         {
             damage.add(drawn.area);
+            self.stamp(drawn.area);
         }
         let Some(cursor) = cursor else { return };
         let Some(area) = cursor.area(size).and_then(|area| area.even(size)) else { return };
@@ -224,6 +293,7 @@ impl Picture {
         let drawn = match before {
             Some(drawn) if !moved && !damage.rects().iter().any(|rect| rect.meets(area)) => drawn,
             _ => {
+                self.stamp(area);
                 let under = get(&self.planes, self.width, self.chroma, area);
                 let mut patch = std::mem::take(&mut self.rows.wide);
                 scanout.read_bgrx(area, &mut patch);
@@ -416,14 +486,15 @@ mod tests {
 
     proptest! {
         /// Whatever changes, at any pitch, in any format, with any cursor: the picture is the same
-        /// as one that was never looked at before, and no sample changes outside of the damage.
+        /// as one that was never looked at before, and no sample changes outside of the damage or behind a
+        /// stamp that stays.
         #[test]
         fn the_picture_follows_and_damage_covers(
             width in 2u32..90, height in 2u32..70, slack in 0usize..9, seed in any::<u32>(),
             format in prop::sample::select(&[
                 PixelFormat::Bgrx, PixelFormat::Rgbx, PixelFormat::Xrgb30, PixelFormat::Rgb565,
             ][..]),
-            full in any::<bool>(), changes in changes(),
+            full in any::<bool>(), within in any::<bool>(), changes in changes(),
         ) {
             let pitch = width as usize * format.bytes() + slack;
             let chroma = if full { Chroma::Yuv444 } else { Chroma::Yuv420 };
@@ -438,6 +509,8 @@ mod tests {
             look(&mut picture, &scene, &mut damage);
             for (pokes, cursor, whole) in changes {
                 let before = picture.planes().map(<[u8]>::to_vec);
+                let stamps = picture.stamps().to_vec();
+                let mut told = Vec::new();
                 scene.cursor = cursor.map(|(x, y, shade)| {
                     let pixels = [shade, 0, shade / 2, shade].repeat(9 * 7);
                     Cursor { x, y, width: 9, height: 7, pixels }
@@ -447,7 +520,14 @@ mod tests {
                     for (index, value) in pokes {
                         let at = index.index(scene.bytes.len());
                         scene.bytes[at] = value;
+                        let (x, y) = (at % pitch / format.bytes(), at / pitch);
+                        told.push(Rect { x: x as u32, y: y as u32, width: 1, height: 1 });
                     }
+                }
+                if whole && within {
+                    let pixels = Pixels { format, bytes: &scene.bytes, pitch };
+                    picture.update_within(pixels, &told, scene.cursor.clone(), &mut damage);
+                } else if whole {
                     look(&mut picture, &scene, &mut damage);
                 } else {
                     let pixels = Pixels { format, bytes: &scene.bytes, pitch };
@@ -464,6 +544,8 @@ mod tests {
                         let sample = Rect { x, y, width: by, height: by };
                         let covered = damage.rects().iter().any(|rect| rect.meets(sample));
                         prop_assert!(covered, "plane {} changed at {}, {}", n, x, y);
+                        let band = (y / TILE) as usize;
+                        prop_assert_ne!(stamps[band], picture.stamps()[band]);
                     }
                 }
                 for rect in damage.rects() {

@@ -21,6 +21,7 @@ mod cavlc;
 mod code;
 mod grid;
 mod headers;
+mod jump;
 mod macroblock;
 mod planes;
 mod predict;
@@ -41,6 +42,7 @@ use crate::picture::Picture;
 use bits::Bits;
 use code::{Common, Slice};
 use grid::Grid;
+use jump::Jump;
 use macroblock::Residual;
 use planes::{Planes, Samples};
 use predict::Vector;
@@ -69,8 +71,9 @@ struct Output {
     prediction: Samples,
 }
 
-/// Constants of a frame.
+/// Constants of a frame, and of the next ones while the quantiser stays.
 struct Steps {
+    qp: u8,
     inter: Quantiser,
     inter_chroma: Quantiser,
     intra: Quantiser,
@@ -99,9 +102,11 @@ pub struct Screen {
     /// Vectors of the last frame that moved a macroblock: motion goes on.
     habits: Vec<Vector>,
     scroll: Scroll,
+    jump: Jump,
     sweep: Sweep,
     /// Quantiser that each macroblock was last coded with.
     quality: Vec<u8>,
+    steps: Steps,
     /// How many of these would be refined at rest.
     coarse: usize,
     rate: Rate,
@@ -158,8 +163,10 @@ impl Screen {
             grid: Grid::new(columns, rows, chroma),
             habits: vec![Vector::default(); count],
             scroll: Scroll::new(columns),
+            jump: Jump::default(),
             sweep: Sweep::default(),
             quality: vec![u8::MAX; count],
+            steps: Steps::new(REFINED),
             coarse: count,
             rate: Rate::new(tuning.bitrate.0),
             outputs: Vec::new(),
@@ -261,14 +268,18 @@ impl Screen {
             headers::parameter_sets(self.size, chroma, &mut bytes);
             (self.frame_num, self.idrs) = (0, self.idrs.wrapping_add(1).max(1));
         }
+        if let (false, 0, Slices::UpTo(_)) = (idr, count, self.slices) {
+            self.rest(qp, &mut bytes);
+            return Ok(AccessUnit { bytes, idr, coarse: self.coarse > 0 });
+        }
         let slices = match self.slices {
             Slices::Fixed(slices) => slices,
             Slices::UpTo(most) => (count / LEAST_OF_SLICE).clamp(1, most.min(MOST_THREADS)),
         };
         let rows = cut(&self.damaged, self.grid.columns, slices);
         match chroma {
-            Chroma::Yuv420 => self.code::<false>(frame.picture, qp, idr, &rows),
-            Chroma::Yuv444 => self.code::<true>(frame.picture, qp, idr, &rows),
+            Chroma::Yuv420 => self.code::<false>(frame.picture, (qp, count), idr, &rows),
+            Chroma::Yuv444 => self.code::<true>(frame.picture, (qp, count), idr, &rows),
         }
         self.note_quality(qp);
         let outputs = &mut self.outputs[..rows.len()];
@@ -286,17 +297,45 @@ impl Screen {
         Ok(AccessUnit { bytes, idr, coarse: self.coarse > 0 })
     }
 
-    /// Codes what is marked, in slices of so many rows of macroblocks each.
-    fn code<const FULL: bool>(&mut self, picture: &Picture, qp: u8, idr: bool, rows: &[usize]) {
+    /// A frame in which everything is skipped. Decoders show what they have shown; planes, and all that is
+    /// known of their macroblocks, stay what they are.
+    fn rest(&mut self, qp: u8, bytes: &mut Vec<u8>) {
+        self.outputs.resize_with(self.outputs.len().max(1), Output::default);
+        let bits = &mut self.outputs[0].bits;
+        headers::slice(bits, 0, None, self.frame_num, qp);
+        bits.ue(self.damaged.len() as u32); // mb_skip_run
+        self.rate.spent(Purpose::Refinement, 0, qp, bits.len());
+        bits.finish(headers::NAL_SLICE, bytes);
+        self.frame_num = self.frame_num.wrapping_add(1);
+        self.idr = None;
+    }
+
+    /// Codes what is marked, so much, in slices of so many rows of macroblocks each.
+    fn code<const FULL: bool>(
+        &mut self,
+        picture: &Picture,
+        (qp, count): (u8, usize),
+        idr: bool,
+        rows: &[usize],
+    ) {
         let hurried = self.rate.is_hurried();
+        let columns = self.grid.columns;
         if idr {
             self.scroll.clear();
+            self.jump = Jump::default();
         } else if !hurried {
-            self.scroll.look(picture, &self.damaged, &self.touched, self.grid.columns);
+            self.scroll.look(picture, &self.damaged, &self.touched, columns);
+            let damaged = (self.damaged.as_slice(), count, columns);
+            self.jump.look(picture, &self.reference.y, damaged, |index| {
+                [self.habits[index], self.scroll.vector(index % columns)]
+            });
         }
-        let columns = self.grid.columns;
-        let (steps, reference, scroll) = (&Steps::new(qp), &self.reference, &self.scroll);
-        let common = Common { picture, steps, reference, scroll, hurried };
+        if self.steps.qp != qp {
+            self.steps = Steps::new(qp);
+        }
+        let (steps, reference, scroll) = (&self.steps, &self.reference, &self.scroll);
+        let jump = self.jump.vector;
+        let common = Common { picture, steps, reference, scroll, jump, hurried };
         let lengths = rows.iter().copied();
         let macroblocks = || lengths.clone().map(|rows| rows * columns);
         let parts = self.next.bands(lengths.clone()).zip(self.grid.begin(lengths.clone()));
@@ -436,6 +475,7 @@ fn cut(damaged: &[bool], columns: usize, slices: usize) -> Vec<usize> {
 impl Steps {
     fn new(qp: u8) -> Self {
         Self {
+            qp,
             inter: Quantiser::luma(qp, false),
             inter_chroma: Quantiser::chroma(qp, false),
             intra: Quantiser::luma(qp, true),

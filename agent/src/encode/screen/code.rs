@@ -66,6 +66,8 @@ pub struct Common<'a> {
     pub reference: &'a Planes,
     /// Where rows have come from.
     pub scroll: &'a Scroll,
+    /// Where much of it has come from.
+    pub jump: Vector,
     /// There is no time to look far.
     pub hurried: bool,
 }
@@ -256,13 +258,13 @@ impl<const FULL: bool> Slice<'_, FULL> {
         let index = row * self.grid.columns + column;
         let predicted = self.grid.predicted_vector(column, row);
         let place = (column * 16, (self.top + row) * 16);
-        let Common { reference, steps, scroll, .. } = self.common;
+        let Common { reference, steps, scroll, jump, .. } = self.common;
         let mut search = Search::new(&reference.y, &source.y, place, predicted, steps.lambda);
         let (left, above, right) = self.grid.neighbours(column, row);
         search.try_vector(Vector::default());
         let around = [left, above, right].map(|known| known.and_then(|known| known.vector));
-        let mut tried = [Vector::default(); 7];
-        let guesses = [scroll.vector(column), predicted, self.habits[index]];
+        let mut tried = [Vector::default(); 8];
+        let guesses = [jump, scroll.vector(column), predicted, self.habits[index]];
         let candidates = around.into_iter().flatten().chain(guesses);
         for (n, vector) in candidates.enumerate() {
             if !tried[..=n].contains(&vector) {

@@ -180,6 +180,13 @@ pub struct Samples {
 }
 
 impl Samples {
+    /// Reads luma alone.
+    pub fn read_luma(picture: &Picture, column: usize, row: usize, y: &mut [[u8; 16]; 16]) {
+        let (width, height) = (picture.size().0 as usize, picture.size().1 as usize);
+        let at = (column * 16, row * 16);
+        read(picture.planes()[0], picture.strides()[0], (width, height), at, y);
+    }
+
     /// Reads a macroblock; beyond the picture's edges its last row and column go on.
     #[inline]
     pub fn read<const FULL: bool>(&mut self, picture: &Picture, column: usize, row: usize) {

@@ -58,11 +58,13 @@ impl Scroll {
     /// Looks at a picture in which these macroblocks, in rows of `columns`, are damaged; only in
     /// `touched` rows are there any.
     pub fn look(&mut self, picture: &Picture, damaged: &[bool], touched: &[bool], columns: usize) {
+        let touched: Vec<usize> = (0..touched.len()).filter(|&row| touched[row]).collect();
         for (index, stripe) in self.stripes.iter_mut().enumerate() {
             let left = index * STRIPE;
             let right = (left + STRIPE).min(columns);
-            let rows: Vec<usize> = (0..touched.len())
-                .filter(|&row| touched[row])
+            let rows: Vec<usize> = touched
+                .iter()
+                .copied()
                 .filter(|row| damaged[row * columns..][left..right].contains(&true))
                 .collect();
             stripe.vector = Vector::default();

@@ -1,9 +1,11 @@
 //! Finds damage that nobody told of: a slow sweep over all of the picture.
 //!
 //! In: pictures, what decoders show, and how finely each macroblock was coded. Out: macroblocks in which
-//! the two are farther apart than coding makes them. A few rows of macroblocks are looked at with each
-//! frame, so many that all of them have been within [`ROUND`] of the stream's time. It finds what can be
-//! seen, and passes over a difference that a coarse quantiser might have left.
+//! the two are farther apart than coding makes them. A few rows of macroblocks have their turn with each
+//! frame, so many that all of them have had it within [`ROUND`] of the stream's time. Those whose samples
+//! are the ones of the last turn, which the picture's stamps tell, are not looked at again: at rest
+//! nothing is. It finds what can be seen, and passes over a difference that a coarse quantiser might have
+//! left.
 
 use std::time::Duration;
 
@@ -24,6 +26,9 @@ pub struct Sweep {
     row: usize,
     /// The stream's time up to which rows were looked at; none before the first frame.
     seen: Option<Duration>,
+    /// Stamps of the picture's rows of macroblocks as they were when nothing was found there. What decoders
+    /// show has changed since only where the same samples were coded again.
+    alike: Vec<u64>,
     /// Macroblocks that differ, by their place in rows of macroblocks, for the frame under way.
     pub found: Vec<usize>,
 }
@@ -49,10 +54,16 @@ impl Sweep {
             return;
         }
         self.seen = Some(if due == rows { now } else { seen + each * due as u32 });
+        self.alike.resize(rows, 0);
         let mut source = Samples::default();
         for _ in 0..due {
             let row = self.row;
             self.row = (row + 1) % rows;
+            let stamp = picture.stamps()[row];
+            if self.alike[row] == stamp {
+                continue;
+            }
+            let before = self.found.len();
             for (column, &quality) in quality[row * columns..][..columns].iter().enumerate() {
                 let differs = match picture.chroma() {
                     Chroma::Yuv420 => {
@@ -67,6 +78,10 @@ impl Sweep {
                 if differs {
                     self.found.push(row * columns + column);
                 }
+            }
+            // Not all that is found has to be coded at once: it is looked at again.
+            if self.found.len() == before {
+                self.alike[row] = stamp;
             }
         }
     }

@@ -52,6 +52,13 @@ impl<'a> Player<'a> {
         self.picture.update(pixels, None, &mut self.damage);
     }
 
+    /// The same, told what was drawn.
+    fn convert_within(&mut self, drawn: &[Rect]) {
+        self.damage.clear();
+        let pixels = Pixels::bgrx(&self.pixels, self.scene.size.0);
+        self.picture.update_within(pixels, drawn, None, &mut self.damage);
+    }
+
     fn frame(&self) -> Frame<'_> {
         Frame { picture: &self.picture, damage: &self.damage }
     }
@@ -103,51 +110,18 @@ pub fn play(scene: &Scene, frames: &[Vec<u8>], run: &mut Run) -> Result<()> {
     Ok(())
 }
 
-/// What was drawn, by itself.
-struct Part {
-    width: u32,
-    pixels: Vec<u8>,
-    picture: Picture,
-}
-
-impl Part {
-    /// Cuts it out of the screen.
-    fn new(player: &Player<'_>, rect: Rect) -> Self {
-        let mut pixels = Vec::new();
-        Pixels::bgrx(&player.pixels, player.scene.size.0).read_bgrx(rect, &mut pixels);
-        Self { width: rect.width, pixels, picture: Picture::new((rect.width, rect.height)) }
-    }
-
-    /// Never seen before, so that all of it is converted and none compared.
-    fn convert(&mut self) {
-        let pixels = Pixels::bgrx(&self.pixels, self.width);
-        self.picture.update(pixels, None, &mut Damage::default());
-    }
-}
-
-/// Seconds of a round in which the damage is told: what was drawn is converted, and all is encoded.
-/// Pictures are made before, so that nothing but that goes through the caches.
+/// Seconds of a round in which the damage is told: nothing but what was drawn is looked at.
 pub fn told(scene: &Scene) -> Result<f64> {
     let mut player = Player::new(scene);
-    let mut prepared = Vec::new();
-    for shown in &scene.pictures {
-        player.show();
-        let whole = Rect { x: 0, y: 0, width: scene.size.0, height: scene.size.1 };
-        let mut screen = Part::new(&player, whole);
-        screen.convert();
-        let mut damage = Damage::default();
-        shown.damage().for_each(|rect| damage.add(rect));
-        let parts: Vec<Part> = shown.damage().map(|rect| Part::new(&player, rect)).collect();
-        prepared.push((screen.picture, damage, parts));
-    }
     let mut encoder = encoder(&player)?;
     let mut seconds = 0.0;
-    for (n, (picture, damage, parts)) in prepared.iter_mut().enumerate() {
+    for (n, shown) in scene.pictures.iter().enumerate() {
+        player.show();
+        let drawn: Vec<Rect> = shown.damage().collect();
         let begun = cpu_time()?;
-        parts.iter_mut().for_each(Part::convert);
-        let frame = Frame { picture, damage };
-        let time = GuestTime(scene.pictures[n].time);
-        encoder.encode(Request { frame, idr: n == 0, time })?;
+        player.convert_within(&drawn);
+        let time = GuestTime(shown.time);
+        encoder.encode(Request { frame: player.frame(), idr: n == 0, time })?;
         if n > 0 {
             seconds += cpu_time()? - begun;
         }
