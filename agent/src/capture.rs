@@ -11,11 +11,12 @@
 //! These are states, not errors: a compositor may restart, a VT switch, a mode or a card change
 //! at any time. What enters: the current time. What leaves: [`Look`], and on a change a
 //! [`Frame`]. What this refuses to do: being DRM master, changing anything on screen, guessing at
-//! tiled buffers.
+//! tiled buffers, which are read by their GPU's driver ([`linear`]) or not at all.
 
 pub mod buffers;
 pub mod cards;
 pub mod cursor;
+pub mod linear;
 pub mod pace;
 pub mod plane;
 pub mod still;
@@ -33,6 +34,7 @@ use crate::pixels::{PixelFormat, Pixels};
 use buffers::{Buffers, Dmabuf, Framebuffer, Refused};
 use cards::{Cards, Screen};
 use cursor::Cursor;
+use linear::Reading;
 use pace::Pace;
 use plane::State;
 
@@ -80,6 +82,8 @@ struct Watched {
     passed: Option<(State, Option<State>)>,
     picture: Option<Shown>,
     dmabuf: Option<Dmabuf>,
+    /// What makes the linear views that are read, if that was told to the log.
+    by: Option<String>,
 }
 
 /// The picture of a scanout of one shape.
@@ -92,6 +96,7 @@ struct Shown {
 /// Watches whatever screen is lit.
 pub struct Capture {
     cards: Cards,
+    reading: Reading,
     watched: Option<Watched>,
     state: DisplayState,
     damage: Damage,
@@ -102,10 +107,11 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Watches all cards, or one alone.
-    pub fn new(card: Option<PathBuf>) -> Self {
+    /// Watches all cards, or one alone, and reads what they show in this way.
+    pub fn new(card: Option<PathBuf>, reading: Reading) -> Self {
         Self {
             cards: Cards::new(card),
+            reading,
             watched: None,
             state: DisplayState::NoCard { reason: Text::new("not looked yet") },
             damage: Damage::default(),
@@ -210,7 +216,9 @@ impl Capture {
         if pointer_alone {
             self.pace.pointed(now);
         } else {
-            self.pace.looked(now, now.saturating_sub(begun), look == Look::Changed);
+            // Waiting for a driver in vain is not what looking costs.
+            let cost = if look == Look::Nothing { begun } else { now };
+            self.pace.looked(now, cost.saturating_sub(begun), look == Look::Changed);
         }
         look
     }
@@ -246,11 +254,12 @@ impl Capture {
         self.pace = Pace::new(screen.primary.tells_damage());
         self.watched = Some(Watched {
             screen,
-            buffers: Buffers::default(),
+            buffers: Buffers::new(self.reading),
             last: None,
             passed: None,
             picture: None,
             dmabuf: None,
+            by: None,
         });
         true
     }
@@ -328,6 +337,10 @@ impl Watched {
             }
         });
         self.dmabuf = fb.dmabuf(view.first);
+        if self.by != fb.by {
+            log::info!("display: read by {}", fb.by.as_deref().unwrap_or("mapping it"));
+            self.by = fb.by;
+        }
         Ok(scanout)
     }
 }

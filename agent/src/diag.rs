@@ -41,6 +41,7 @@ use conversation::{Answer, Ended};
 pub use guest::text;
 pub use logs::{journal, kernel};
 
+use crate::capture::linear::Reading;
 use crate::encode::Choice;
 use crate::hub::Hub;
 use crate::records::Records;
@@ -60,6 +61,8 @@ pub struct Settings {
     pub card: Option<PathBuf>,
     /// The encoder asked for.
     pub encoder: Choice,
+    /// How scanouts are read.
+    pub scanout: Reading,
 }
 
 /// Applies a setting to the stream, or says why not.

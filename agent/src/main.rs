@@ -12,6 +12,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser, Subcommand};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use transom_agent::capture::Capture;
+use transom_agent::capture::linear::{self, Reading};
 use transom_agent::diag::{self, Context as Diagnostics};
 use transom_agent::encode::vaapi::{self, Rate};
 use transom_agent::encode::{Choice, Tuning};
@@ -38,7 +39,8 @@ use transom_protocol::{BitRate, Chroma, PORT};
     after_help = "Examples:\n  \
     transom-agent\n  \
     transom-agent --bitrate 20000000 --fps 30\n  \
-    transom-agent --listen unix:/run/transom.sock --card /dev/dri/card1"
+    transom-agent --listen unix:/run/transom.sock --card /dev/dri/card1\n  \
+    transom-agent --scanout gbm"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -62,6 +64,10 @@ struct Arguments {
     /// Watch this card alone, rather than the first that shows something
     #[arg(long, env = "TRANSOM_CARD", value_name = "PATH")]
     card: Option<PathBuf>,
+    /// How the screen is read: auto (mapped where that yields the picture, else by GBM, which
+    /// tiled buffers need), map, gbm
+    #[arg(long, env = "TRANSOM_SCANOUT", default_value = "auto", value_name = "NAME")]
+    scanout: Reading,
     /// Whether the host may open shells in this guest, as root
     #[arg(long, env = "TRANSOM_SHELL", default_value = "off", value_name = "on|off",
         value_parser = BoolishValueParser::new(), action = ArgAction::Set)]
@@ -118,6 +124,13 @@ enum Command {
         #[arg(long, conflicts_with = "device")]
         x11: bool,
     },
+    /// Makes linear views of buffers by GBM for the agent that started it
+    #[command(hide = true)]
+    ScanoutHelper {
+        /// DRM node
+        #[arg(long, value_name = "PATH")]
+        device: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -138,6 +151,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
         Some(Command::EncodeHelper { device, .. }) => vaapi::serve(device).map_err(Into::into),
+        Some(Command::ScanoutHelper { device }) => linear::serve(&device).map_err(Into::into),
         Some(Command::Helper) => {
             diag::helper::run(&settings(&arguments)).context("cannot answer the agent's request")
         }
@@ -165,14 +179,14 @@ fn main() -> ExitCode {
 
 /// What the configuration says about diagnostics.
 fn settings(arguments: &Arguments) -> diag::Settings {
-    let Arguments { shell, copy, gpu, encoder, .. } = *arguments;
+    let Arguments { shell, copy, gpu, encoder, scanout, .. } = *arguments;
     let (compositor, card) = (arguments.compositor.clone(), arguments.card.clone());
-    diag::Settings { shell, copy, gpu, compositor, card, encoder }
+    diag::Settings { shell, copy, gpu, compositor, card, encoder, scanout }
 }
 
 fn run(arguments: Arguments, records: &'static Records) -> anyhow::Result<()> {
     let settings = settings(&arguments);
-    let Arguments { listen, port, bitrate, fps, encoder, card, .. } = arguments;
+    let Arguments { listen, port, bitrate, fps, encoder, card, scanout, .. } = arguments;
     let tuning = Tuning { bitrate: BitRate(bitrate), fps };
     let hub = Arc::new(Hub::new(tuning));
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
@@ -204,7 +218,7 @@ fn run(arguments: Arguments, records: &'static Records) -> anyhow::Result<()> {
     let pipeline = {
         let hub = Arc::clone(&hub);
         thread::Builder::new().name("pipeline".into()).spawn(move || {
-            let mut capture = Capture::new(card);
+            let mut capture = Capture::new(card, scanout);
             let run = AssertUnwindSafe(|| pipeline::run(&hub, &mut capture, encoder));
             // A panic is a bug, and it has been printed; systemd starts a fresh agent.
             if panic::catch_unwind(run).is_err() {

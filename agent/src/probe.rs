@@ -5,8 +5,10 @@
 //! comes out is looked over as in the stream. It changes nothing and needs no screen.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::capture::linear::Linear;
 use crate::damage::{Damage, Rect};
 use crate::encode::vaapi::candidates::{self, Candidate};
 use crate::encode::vaapi::{Opened, Progress, Rate, Remote, VaapiError, check};
@@ -63,6 +65,8 @@ pub struct Report {
     kernel: String,
     rejected: Vec<(String, String)>,
     tried: Vec<Tried>,
+    /// Render nodes, and libgbm's backend for them or why there is none.
+    views: Vec<(String, Result<String, String>)>,
 }
 
 /// Tries all candidates; `progress` is told which one is next.
@@ -80,7 +84,15 @@ pub fn encode(plan: Plan, progress: impl Fn(&str)) -> Report {
         kernel: kernel.trim().to_owned(),
         tried: tried.collect(),
         rejected: found.rejected,
+        views: candidates::nodes().iter().map(|node| view(node)).collect(),
     }
+}
+
+/// Whether GBM can make linear views of a GPU's tiled buffers: its driver is loaded, no more.
+fn view(node: &Path) -> (String, Result<String, String>) {
+    let mut linear = Linear::new(node).patient();
+    let loaded = linear.load().map(str::to_owned).map_err(|error| error.to_string());
+    (node.display().to_string(), loaded)
 }
 
 fn attempt(candidate: &Candidate, plan: Plan) -> Tried {
@@ -239,6 +251,12 @@ impl Report {
         for (name, reason) in &self.rejected {
             let _ = writeln!(out, "{name}: not tried: {reason}");
         }
+        for (node, loaded) in &self.views {
+            let _ = match loaded {
+                Ok(backend) => writeln!(out, "{node}: linear views by GBM, backend {backend}"),
+                Err(reason) => writeln!(out, "{node}: no linear views by GBM: {reason}"),
+            };
+        }
         if !self.works() {
             let _ = writeln!(out, "No driver works here: the agent encodes on the CPU.");
         }
@@ -305,6 +323,15 @@ impl Report {
             let comma = if index > 0 { "," } else { "" };
             let _ =
                 write!(out, "{comma}{{\"name\":{},\"reason\":{}}}", string(name), string(reason));
+        }
+        out.push_str("],\"views\":[");
+        for (index, (node, loaded)) in self.views.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            let (name, told) = match loaded {
+                Ok(backend) => ("backend", backend),
+                Err(reason) => ("error", reason),
+            };
+            let _ = write!(out, "{comma}{{\"node\":{},\"{name}\":{}}}", string(node), string(told));
         }
         out.push_str("]}");
         out

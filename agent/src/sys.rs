@@ -4,7 +4,9 @@
 pub mod blocks;
 pub mod colour;
 pub mod cpuid;
+pub mod dl;
 pub mod dmabuf;
+pub mod gbm;
 pub mod handover;
 pub mod kms;
 pub mod memory;

@@ -5,6 +5,7 @@ pub mod diagnostics;
 pub mod encoder;
 pub mod input;
 pub mod kernel;
+pub mod linear;
 pub mod machines;
 pub mod reader;
 pub mod vaapi;
@@ -42,11 +43,12 @@ use transom_relay::{
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All targets.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 19] = [
     ("encoder", encoder::encoder, encoder::seeds),
     ("still", encoder::still, encoder::still_seeds),
     ("driver_coded", vaapi::coded, vaapi::coded_seeds),
     ("driver_process", vaapi::helper, vaapi::helper_seeds),
+    ("linear_view", linear::view, linear::seeds),
     ("wire_guest", wire_guest, guest_seeds),
     ("wire_host", wire_host, host_seeds),
     ("diagnostics_host", diagnostics::from_host, diagnostics::host_seeds),

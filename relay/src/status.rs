@@ -103,7 +103,9 @@ pub fn no_picture(state: &DisplayState) -> Option<String> {
                         .into()
                 }
                 Unreadable::Tiled => {
-                    "is tiled or compressed. Make the compositor use linear buffers".into()
+                    "is tiled or compressed, and GBM does not read it: the agent's log says why. Make \
+                     the compositor use linear buffers"
+                        .into()
                 }
                 Unreadable::NotPermitted => {
                     "is closed to the agent, which needs CAP_SYS_ADMIN: run it by its systemd unit"

@@ -1,4 +1,4 @@
-//! From a framebuffer id to bytes: GETFB2, PRIME, mmap.
+//! From a framebuffer id to bytes: GETFB2, PRIME, mmap, or a linear view by the GPU's driver.
 //!
 //! Every GETFB2 makes new buffer handles in our name: they are closed before this file returns,
 //! or each frame would leak one. Mappings are kept by the identity of the buffer behind them
@@ -12,6 +12,8 @@ use drm::buffer::{DrmFourcc, DrmModifier, Handle};
 use drm::control::{Device as _, framebuffer, from_u32};
 use transom_protocol::message::Unreadable;
 
+use super::linear::message::Layout;
+use super::linear::{Linear, Reading, Way};
 use crate::pixels::PixelFormat;
 use crate::sys::dmabuf::Mapping;
 use crate::sys::kms::Card;
@@ -39,6 +41,10 @@ pub struct Framebuffer<'a> {
     pub offset: usize,
     /// The bytes.
     pub mapping: &'a Mapping,
+    /// What made them, where they are not the buffer's own: see [`Linear::describe`].
+    pub by: Option<String>,
+    /// The buffer as its GPU takes it, and how it lies there.
+    dmabuf: Option<(OwnedFd, u32, u32)>,
 }
 
 /// A scanout as a GPU sees it.
@@ -63,13 +69,21 @@ pub struct Dmabuf {
 impl Framebuffer<'_> {
     /// For a GPU, with a descriptor of its own; `None` where the kernel exports none.
     pub fn dmabuf(&self, start: (u32, u32)) -> Option<Dmabuf> {
+        let (fd, pitch, offset) = match &self.dmabuf {
+            Some((fd, pitch, offset)) => (fd.as_fd(), *pitch, *offset),
+            None if self.by.is_some() => return None,
+            None => {
+                let (pitch, offset) = (self.pitch.try_into().ok()?, self.offset.try_into().ok()?);
+                (self.mapping.dmabuf()?, pitch, offset)
+            }
+        };
         Some(Dmabuf {
-            fd: self.mapping.dmabuf()?.try_clone_to_owned().ok()?,
+            fd: fd.try_clone_to_owned().ok()?,
             fourcc: self.fourcc,
             modifier: self.modifier,
             size: self.size,
-            pitch: u32::try_from(self.pitch).ok()?,
-            offset: u32::try_from(self.offset).ok()?,
+            pitch,
+            offset,
             start,
         })
     }
@@ -93,6 +107,14 @@ pub enum Refused {
     },
 }
 
+/// How the bytes of a buffer were found.
+enum Found {
+    /// At an index of the mappings.
+    Mapped(usize),
+    /// In the linear view of what lies in these.
+    Linear(Vec<OwnedFd>),
+}
+
 #[derive(Debug)]
 struct Buffer {
     inode: u64,
@@ -104,14 +126,22 @@ struct Buffer {
 /// The mappings of one card.
 #[derive(Debug, Default)]
 pub struct Buffers {
+    reading: Reading,
+    patient: bool,
     buffers: Vec<Buffer>,
     clock: u64,
+    linear: Option<Linear>,
 }
 
 impl Buffers {
-    /// Forgets all mappings.
-    pub fn clear(&mut self) {
-        self.buffers.clear();
+    /// None yet, to be read in this way.
+    pub fn new(reading: Reading) -> Self {
+        Self { reading, ..Self::default() }
+    }
+
+    /// The same for who waits until a GPU's driver is loaded, rather than looking again.
+    pub fn patient(reading: Reading) -> Self {
+        Self { reading, patient: true, ..Self::default() }
     }
 
     /// The bytes behind a framebuffer id.
@@ -130,19 +160,10 @@ impl Buffers {
         let handles = Handles { card, handles: info.handles.map(from_u32) };
         let size = (info.width, info.height);
         let told = info.flags & drm_ffi::DRM_MODE_FB_MODIFIERS != 0;
-        let modifier = if told { DrmModifier::from(info.modifier[0]) } else { DrmModifier::Linear };
-        let refuse = |why| Refused::Unreadable {
-            size,
-            fourcc: info.pixel_format,
-            modifier: modifier.into(),
-            why,
-        };
+        let told = told.then_some(info.modifier[0]);
+        let modifier = told.unwrap_or(DrmModifier::Linear.into());
+        let refuse = |why| Refused::Unreadable { size, fourcc: info.pixel_format, modifier, why };
 
-        // "Invalid" stands for "the driver's own choice without saying so"; in practice linear
-        // wherever a CPU can map the buffer at all.
-        if !matches!(modifier, DrmModifier::Linear | DrmModifier::Invalid) {
-            return Err(refuse(Unreadable::Tiled));
-        }
         let format = DrmFourcc::try_from(info.pixel_format)
             .ok()
             .and_then(PixelFormat::from_fourcc)
@@ -151,25 +172,74 @@ impl Buffers {
             return Err(refuse(Unreadable::Size));
         }
         let handle = handles.handles[0].ok_or_else(|| refuse(Unreadable::NotPermitted))?;
-        let (pitch, offset) = (info.pitches[0] as usize, info.offsets[0] as usize);
+        let (pitch, offset) = (info.pitches[0], info.offsets[0]);
         let row = size.0 as usize * format.bytes();
-        if pitch < row {
+        if (pitch as usize) < row {
             return Err(refuse(Unreadable::Map(nix::libc::EINVAL)));
         }
-        let length = offset + pitch * (size.1 as usize - 1) + row;
-        let index = self
-            .map(card, handle, length)
-            .map_err(|error| refuse(Unreadable::Map(error.raw_os_error().unwrap_or(0))))?;
-        let mapping = &self.buffers[index].mapping;
-        Ok(Framebuffer {
-            format,
-            fourcc: info.pixel_format,
-            modifier: modifier.into(),
-            size,
-            pitch,
-            offset,
-            mapping,
-        })
+        // Whatever fails last is why it cannot be read.
+        let (mut found, mut why) = (None, Unreadable::Tiled);
+        for way in self.reading.ways(&card.driver, told) {
+            match way {
+                Way::Map => {
+                    let length = offset as usize + pitch as usize * (size.1 as usize - 1) + row;
+                    match self.map(card, handle, length) {
+                        Ok(index) => found = Some(Found::Mapped(index)),
+                        Err(error) => why = Unreadable::Map(error.raw_os_error().unwrap_or(0)),
+                    }
+                }
+                Way::Gbm => {
+                    let planes = handles.planes().map(|(n, _)| (info.pitches[n], info.offsets[n]));
+                    let layout = Layout {
+                        fourcc: info.pixel_format,
+                        modifier: told.unwrap_or(DrmModifier::Invalid.into()),
+                        size,
+                        bytes: format.bytes() as u8,
+                        planes: planes.collect(),
+                    };
+                    found = self.view(card, &layout, &handles).map(Found::Linear);
+                }
+            }
+            if found.is_some() {
+                break;
+            }
+        }
+        let found = found.ok_or_else(|| refuse(why))?;
+        let (fourcc, bytes) = (info.pixel_format, (pitch as usize, offset as usize));
+        let (mapping, by, dmabuf, (pitch, offset)) = match found {
+            Found::Mapped(index) => (&self.buffers[index].mapping, None, None, bytes),
+            Found::Linear(fds) => {
+                let linear = self.linear.as_ref();
+                let Some((linear, view)) = linear.and_then(|l| Some((l, l.last()?))) else {
+                    return Err(refuse(Unreadable::Tiled));
+                };
+                // Of several planes an encoder would have to be told, too.
+                let fd = <[OwnedFd; 1]>::try_from(fds).ok().map(|[fd]| fd);
+                let dmabuf = fd.map(|fd| (fd, pitch, offset));
+                (view, Some(linear.describe()), dmabuf, (row, 0))
+            }
+        };
+        Ok(Framebuffer { format, fourcc, modifier, size, pitch, offset, mapping, by, dmabuf })
+    }
+
+    /// Has the GPU's driver make a linear view of a buffer, and yields what it lies in. Why there is
+    /// none is in the log.
+    fn view(
+        &mut self,
+        card: &Card,
+        layout: &Layout,
+        handles: &Handles<'_>,
+    ) -> Option<Vec<OwnedFd>> {
+        let fds = handles.planes().map(|(_, handle)| card.export(handle));
+        let fds: Vec<_> = fds.collect::<io::Result<_>>().ok()?;
+        let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        let patient = self.patient;
+        let linear = self.linear.get_or_insert_with(|| {
+            let linear = Linear::new(&card.renderer());
+            if patient { linear.patient() } else { linear }
+        });
+        linear.view(layout, &borrowed).ok()?;
+        Some(fds)
     }
 
     /// Index of a mapping of at least `length` bytes of a buffer.
@@ -204,6 +274,13 @@ impl Buffers {
 struct Handles<'a> {
     card: &'a Card,
     handles: [Option<Handle>; 4],
+}
+
+impl Handles<'_> {
+    /// The planes that there are, with the buffers that they lie in.
+    fn planes(&self) -> impl Iterator<Item = (usize, Handle)> {
+        self.handles.iter().map_while(|handle| *handle).enumerate()
+    }
 }
 
 impl Drop for Handles<'_> {

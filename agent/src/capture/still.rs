@@ -9,6 +9,7 @@ use drm::control::Device as _;
 use super::buffers::{Buffers, Refused};
 use super::cards::Screen;
 use super::cursor::Cursor;
+use super::linear::Reading;
 use super::{View, read_cursor};
 use crate::damage::{Damage, Rect};
 use crate::mirror::Mirror;
@@ -41,18 +42,20 @@ pub struct Still {
     pub fourcc: u32,
     /// DRM format modifier.
     pub modifier: u64,
+    /// What made the bytes that were read, where they are not the buffer's own.
+    pub by: Option<String>,
     /// Whether two looks agreed.
     pub at_rest: bool,
 }
 
 impl Still {
-    /// Takes it.
+    /// Takes it, reading in this way.
     ///
     /// # Errors
     ///
     /// See [`StillError`].
-    pub fn take(screen: &mut Screen) -> Result<Self, StillError> {
-        let mut buffers = Buffers::default();
+    pub fn take(screen: &mut Screen, reading: Reading) -> Result<Self, StillError> {
+        let mut buffers = Buffers::patient(reading);
         let mut still: Option<Self> = None;
         for _ in 0..LOOKS {
             match Self::look(screen, &mut buffers, still.take()) {
@@ -85,6 +88,7 @@ impl Still {
             return Err(Looked::Never(StillError::Size(width, height)));
         }
         let (fourcc, modifier, format) = (fb.fourcc, fb.modifier, fb.format);
+        let by = fb.by.clone();
         let fits =
             |still: &Self| still.mirror.size() == view.size && still.mirror.format() == format;
         let (mut mirror, old_cursor) = match before.filter(fits) {
@@ -98,7 +102,7 @@ impl Still {
             read_cursor(&fb, &pointer, &shown)
         });
         let at_rest = damage.is_empty() && cursor == old_cursor;
-        Ok(Self { mirror, cursor, fourcc, modifier, at_rest })
+        Ok(Self { mirror, cursor, fourcc, modifier, by, at_rest })
     }
 
     /// Columns and rows.
@@ -144,7 +148,9 @@ pub fn why_not(why: transom_protocol::message::Unreadable) -> String {
     match why {
         Unreadable::Format => "its pixel format is not among those that are read".into(),
         Unreadable::Tiled => {
-            "it is tiled or compressed, so that its bytes are no picture to a CPU".into()
+            "it is tiled or compressed, so that its bytes are no picture to a CPU, and GBM makes no \
+             linear view of it: the agent's log has the reason"
+                .into()
         }
         Unreadable::NotPermitted => {
             "the kernel hands it to nobody without CAP_SYS_ADMIN, which the agent lacks".into()

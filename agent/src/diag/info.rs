@@ -15,13 +15,14 @@ use super::guest::{self, cpu, memory, read};
 use crate::sys::cpuid;
 
 /// Settings whose values are shown; of others only that they are set, in case they hold secrets.
-const SHOWN: [&str; 12] = [
+const SHOWN: [&str; 13] = [
     "TRANSOM_LISTEN",
     "TRANSOM_PORT",
     "TRANSOM_BITRATE",
     "TRANSOM_FPS",
     "TRANSOM_ENCODER",
     "TRANSOM_CARD",
+    "TRANSOM_SCANOUT",
     "TRANSOM_SHELL",
     "TRANSOM_COPY",
     "TRANSOM_COMPOSITOR",

@@ -14,7 +14,8 @@ use crate::capture::still::{self, Still};
 pub fn run(context: &Context, talk: &mut Conversation, card: Option<u8>) -> Answer {
     let mut screen = screen(context, card)?;
     let name = screen.card.describe();
-    let still = Still::take(&mut screen).map_err(|error| failed(format!("{name}: {error}")))?;
+    let still = Still::take(&mut screen, context.settings.scanout)
+        .map_err(|error| failed(format!("{name}: {error}")))?;
     drop(screen);
     let (width, height) = still.size();
     talk.say(&GuestDiagnostics::Picture { width, height })?;

@@ -61,6 +61,15 @@ impl Mapping {
         Ok(Self { bytes: map(&card, offset, length)?, dmabuf: None })
     }
 
+    /// Maps `length` bytes of a sealed memfd that another process writes to.
+    ///
+    /// # Errors
+    ///
+    /// Those of `mmap`.
+    pub fn of_memory(memory: &OwnedFd, length: usize) -> io::Result<Self> {
+        Ok(Self { bytes: map(memory, 0, length)?, dmabuf: None })
+    }
+
     /// The buffer for a GPU, where it has a descriptor of its own.
     pub fn dmabuf(&self) -> Option<BorrowedFd<'_>> {
         self.dmabuf.as_ref().map(AsFd::as_fd)

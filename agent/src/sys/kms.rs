@@ -75,6 +75,17 @@ impl Card {
         format!("{} ({})", self.path.display(), self.driver)
     }
 
+    /// The node by which its GPU is used: its render node, or the card itself where it has none.
+    pub fn renderer(&self) -> PathBuf {
+        let Some(name) = self.path.file_name() else { return self.path.clone() };
+        let nodes = std::fs::read_dir(Path::new("/sys/class/drm").join(name).join("device/drm"));
+        let render = nodes.into_iter().flatten().filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            name.to_str()?.starts_with("renderD").then(|| Path::new("/dev/dri").join(name))
+        });
+        render.min().unwrap_or_else(|| self.path.clone())
+    }
+
     /// Exports a buffer handle as a dma-buf, readable.
     ///
     /// # Errors

@@ -91,14 +91,17 @@ pub fn readable(context: &Context) -> Finding {
         Ok(screen) => screen,
         Err(ended) => return Finding::skip(words(ended)),
     };
-    match Still::take(&mut screen) {
+    match Still::take(&mut screen, context.settings.scanout) {
         Ok(still) => {
             let ((width, height), format) = (still.size(), still::name(still.fourcc));
-            Finding::pass(format!("{width}x{height}, {format}, modifier {:#x}", still.modifier))
+            let by = still.by.map_or("mapping it".into(), |by| by);
+            let modifier = still.modifier;
+            Finding::pass(format!("{width}x{height}, {format}, modifier {modifier:#x}, by {by}"))
         }
         Err(error) => Finding::fail(
             error.to_string(),
-            "a linear framebuffer can be read: WLR_RENDERER=pixman or WLR_DRM_NO_MODIFIERS=1 for \
+            "libgbm and Mesa's driver for the GPU read any (the image's GPU flavour has them); a \
+             linear framebuffer can be read without: WLR_RENDERER=pixman or WLR_DRM_NO_MODIFIERS=1 for \
              wlroots; and the agent needs CAP_SYS_ADMIN, as its unit gives it",
         ),
     }
@@ -113,7 +116,7 @@ pub fn changes(context: &Context) -> Finding {
     let begun = Instant::now();
     let mut rows = [Vec::new(), Vec::new()];
     while begun.elapsed() < CHANGE {
-        let Ok(still) = Still::take(&mut screen) else {
+        let Ok(still) = Still::take(&mut screen, context.settings.scanout) else {
             return Finding::skip("the picture cannot be read");
         };
         if !still.at_rest {
@@ -276,6 +279,7 @@ mod tests {
                     compositor: String::new(),
                     card: None,
                     encoder: choice,
+                    scanout: Default::default(),
                 },
                 Box::new(|_| Ok(())),
             );

@@ -99,8 +99,7 @@ pub fn find() -> Found {
             rejected: Vec::new(),
         };
     }
-    let mut nodes = nodes();
-    nodes.sort();
+    let nodes = nodes();
     let mut found = Found::default();
     if nodes.is_empty() {
         found.rejected.push(("/dev/dri".into(), "no render node: no GPU, and no vgem".into()));
@@ -155,12 +154,15 @@ fn plan(node: &Path, kernel: &str, wishes: &Wishes, dxg: bool, found: &mut Found
     }
 }
 
-fn nodes() -> Vec<PathBuf> {
+/// The render nodes of this machine, by name.
+pub fn nodes() -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir("/dev/dri") else { return Vec::new() };
     let render = |path: &PathBuf| {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("renderD"))
     };
-    entries.flatten().map(|entry| entry.path()).filter(render).collect()
+    let mut nodes: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(render).collect();
+    nodes.sort();
+    nodes
 }
 
 struct Node(File);

@@ -4,16 +4,11 @@
 //! and the crate `libva` needs libclang to build.
 
 #![allow(unsafe_code)]
-use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
-
-use nix::libc;
+use std::ffi::{c_char, c_int, c_uint, c_void};
 
 use super::abi::{ConfigAttrib, Id, Image, ImageFormat, PipelineCaps, Status, SurfaceAttrib};
-
-/// A library or one of its functions is not there.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct Missing(pub String);
+pub use crate::sys::dl::Missing;
+use crate::sys::dl::{find, open};
 
 /// An opaque `VADisplay`.
 pub type Handle = *mut c_void;
@@ -123,26 +118,4 @@ pub(super) fn x11_display() -> Result<Handle, Missing> {
     } else {
         Ok(display)
     }
-}
-
-/// Opens a library for the life of the process; opening it again is cheap.
-fn open(name: &CStr) -> Result<*mut c_void, Missing> {
-    // SAFETY: `name` ends in a zero; the constructors of system libraries may run.
-    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-    if handle.is_null() { Err(Missing(complaint(name))) } else { Ok(handle) }
-}
-
-fn find(library: *mut c_void, symbol: &CStr) -> Result<*mut c_void, Missing> {
-    // SAFETY: `library` was opened and is never closed.
-    let address = unsafe { libc::dlsym(library, symbol.as_ptr()) };
-    if address.is_null() { Err(Missing(complaint(symbol))) } else { Ok(address) }
-}
-
-fn complaint(name: &CStr) -> String {
-    // SAFETY: yields null or a string that stays until the next call of this family.
-    let said = unsafe {
-        let text = libc::dlerror();
-        (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
-    };
-    said.unwrap_or_else(|| format!("{} cannot be loaded", name.to_string_lossy()))
 }
