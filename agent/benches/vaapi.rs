@@ -31,7 +31,8 @@ fn time_of(pid: u32) -> Duration {
 }
 
 fn open(mode: &str, size: (u32, u32)) -> Remote {
-    let mut remote = stage::start(mode, size).expect("starts");
+    let mut remote =
+        stage::start(mode, size, transom_protocol::message::Codec::H264).expect("starts");
     let ready = remote.wait_ready(Duration::from_secs(60)).expect("opens");
     assert!(matches!(ready, Progress::Ready));
     remote

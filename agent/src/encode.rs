@@ -4,7 +4,8 @@
 //! planes, one that follows the damage skips what did not change, VA-API may import the scanout
 //! itself. And in colour: the screen encoder takes 4:4:4 as well, the others know 4:2:0 alone. They
 //! agree in what comes out: H.264 in Annex B without reordering, one reference, SPS and PPS before
-//! every IDR, an IDR when asked for or where the colour's format changes.
+//! every IDR, an IDR when asked for or where the colour's format changes; or HEVC, where that is
+//! wanted and VA-API has it, with an IDR wherever one takes over from the other.
 
 pub mod choose;
 pub mod screen;
@@ -13,7 +14,7 @@ pub mod vaapi;
 
 use std::str::FromStr;
 
-use transom_protocol::message::{BitRate, Chroma, GuestTime};
+use transom_protocol::message::{BitRate, Chroma, Codec, GuestTime};
 
 use crate::capture::{Frame, Planes};
 pub use choose::look_again;
@@ -128,8 +129,22 @@ impl Encoder {
     ///
     /// It does not take this size.
     pub fn new(choice: Choice, size: (u32, u32), tuning: Tuning) -> Result<Self, EncodeError> {
+        Self::with_codec(choice, size, tuning, Codec::H264)
+    }
+
+    /// The same, with a wish: see [`Encoder::want`].
+    ///
+    /// # Errors
+    ///
+    /// It does not take this size.
+    pub fn with_codec(
+        choice: Choice,
+        size: (u32, u32),
+        tuning: Tuning,
+        codec: Codec,
+    ) -> Result<Self, EncodeError> {
         match choice {
-            Choice::Auto | Choice::Vaapi => Auto::new(size, tuning, choice == Choice::Vaapi)
+            Choice::Auto | Choice::Vaapi => Auto::new(size, tuning, codec, choice == Choice::Vaapi)
                 .map(|auto| Self::Auto(Box::new(auto))),
             Choice::Screen => {
                 Screen::new(size, tuning).map(|screen| Self::Screen(Box::new(screen)))
@@ -188,6 +203,27 @@ impl Encoder {
                 Ok(())
             }
             Self::Software(encoder) => encoder.tune(tuning),
+        }
+    }
+
+    /// Another codec is wanted. It comes, with an IDR, once there is an encoder for it; those on the
+    /// CPU know H.264 alone.
+    ///
+    /// # Errors
+    ///
+    /// The encoder is lost.
+    pub fn want(&mut self, codec: Codec) -> Result<(), EncodeError> {
+        match self {
+            Self::Auto(encoder) => encoder.want(codec),
+            Self::Screen(_) | Self::Software(_) => Ok(()),
+        }
+    }
+
+    /// What the last access unit is.
+    pub fn codec(&self) -> Codec {
+        match self {
+            Self::Auto(encoder) => encoder.codec(),
+            Self::Screen(_) | Self::Software(_) => Codec::H264,
         }
     }
 

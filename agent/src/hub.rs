@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use transom_protocol::message::{
-    Chroma, DisplayState, FrameNumber, FrameTimes, Report, Text, VideoFormat,
+    Chroma, Codec, DisplayState, FrameNumber, FrameTimes, Report, Text, VideoFormat,
 };
 
 use crate::encode::choose::EncoderState;
@@ -61,6 +61,8 @@ pub struct Orders {
     pub choice: Option<Choice>,
     /// How much colour is wanted.
     pub chroma: Chroma,
+    /// Which codec is wanted.
+    pub codec: Codec,
     /// The media connection has room for an access unit.
     pub room: bool,
     /// The agent ends.
@@ -93,6 +95,7 @@ struct State {
     tuning: Tuning,
     choice: Option<Choice>,
     colours: Colours,
+    codec: Codec,
     /// Orders came in since the pipeline last asked.
     fresh: bool,
     media: VecDeque<MediaItem>,
@@ -127,6 +130,7 @@ impl Hub {
             tuning,
             choice: None,
             colours: Colours::default(),
+            codec: Codec::H264,
             fresh: false,
             media: VecDeque::new(),
             display: DisplayState::NoCard { reason: Text::new("the agent is starting") },
@@ -169,6 +173,7 @@ impl Hub {
             tuning: state.tuning,
             choice: state.choice,
             chroma: state.colours.wanted(),
+            codec: state.codec,
             room: state.media.len() < WAITING,
             stopping: state.stopping,
         }
@@ -240,6 +245,15 @@ impl Hub {
         let before = state.colours;
         change(&mut state.colours);
         if state.colours.wanted() != before.wanted() {
+            state.fresh = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// For the link: another codec, as soon as there is an encoder for it.
+    pub fn order_codec(&self, codec: Codec) {
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.codec, codec) != codec {
             state.fresh = true;
             self.changed.notify_all();
         }

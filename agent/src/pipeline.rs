@@ -35,8 +35,10 @@ struct Live {
     encoder: Option<Encoder>,
     /// How much colour was wanted and how much there was, so that changes can be told.
     colour: (Chroma, Chroma),
-    /// The viewer was told of a stream of this size.
-    started: Option<(u32, u32)>,
+    /// The viewer was told of a stream of this codec and size.
+    started: Option<(Codec, (u32, u32))>,
+    /// Of the last access unit.
+    codec: Codec,
     next: FrameNumber,
     /// Somebody shall be able to join, and cannot yet.
     join: bool,
@@ -84,6 +86,7 @@ impl Live {
             encoder: None,
             colour: Default::default(),
             started: None,
+            codec: Codec::H264,
             next: FrameNumber(0),
             join: false,
             refine: None,
@@ -208,15 +211,18 @@ impl Live {
         let encoder = match &mut self.encoder {
             Some(encoder) if fits(encoder) => encoder,
             other => {
-                let encoder = other.insert(Encoder::new(self.choice, size, orders.tuning)?);
+                let encoder = Encoder::with_codec(self.choice, size, orders.tuning, orders.codec)?;
+                let encoder = other.insert(encoder);
                 hub.publish_encoder(encoder.state());
                 encoder
             }
         };
         encoder.tune(orders.tuning)?;
+        encoder.want(orders.codec)?;
         let request = Request { frame, idr, time: seen };
         let unit = encoder.encode_scanout(request, capture.planes(), self.join)?;
         self.join = false;
+        self.codec = encoder.codec();
         if let Some(state) = encoder.take_news() {
             hub.publish_encoder(state);
         }
@@ -233,11 +239,11 @@ impl Live {
     /// The message in front of the first access unit of a shape.
     fn start(&mut self, capture: &Capture) -> Option<MediaItem> {
         let size = capture.frame()?.picture.size();
-        if self.started == Some(size) {
+        let (codec, (width, height)) = (self.codec, size);
+        if self.started.replace((codec, size)) == Some((codec, size)) {
             return None;
         }
-        self.started = Some(size);
-        Some(MediaItem::Start(VideoFormat { codec: Codec::H264, width: size.0, height: size.1 }))
+        Some(MediaItem::Start(VideoFormat { codec, width, height }))
     }
 
     fn stop(&mut self, hub: &Hub) {

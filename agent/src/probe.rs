@@ -8,10 +8,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use transom_protocol::message::Codec;
+
 use crate::capture::linear::Linear;
 use crate::damage::{Damage, Rect};
 use crate::encode::vaapi::candidates::{self, Candidate};
-use crate::encode::vaapi::{Opened, Progress, Rate, Remote, VaapiError, check};
+use crate::encode::vaapi::{Opened, Progress, Rate, Remote, VaapiError, check, hevc};
 use crate::picture::Picture;
 use crate::pixels::Pixels;
 use crate::sys::va;
@@ -73,10 +75,14 @@ pub struct Report {
 pub fn encode(plan: Plan, progress: impl Fn(&str)) -> Report {
     let libva = va::check().map_err(|error| error.to_string());
     let found = if libva.is_ok() { candidates::find() } else { candidates::Found::default() };
-    let tried = found.candidates.iter().map(|candidate| {
+    let tried = found.candidates.iter().flat_map(|candidate| {
         progress(&candidate.name);
-        attempt(candidate, plan)
+        // Where there is no HEVC, that is nothing to complain of.
+        let hevc = attempt(candidate, plan, Codec::Hevc);
+        let has = |tried: &Tried| tried.opened.as_ref().is_some_and(|o| o.codec == Codec::Hevc);
+        [Some(attempt(candidate, plan, Codec::H264)), Some(hevc).filter(has)]
     });
+    let tried = tried.flatten();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     Report {
         plan,
@@ -95,9 +101,10 @@ fn view(node: &Path) -> (String, Result<String, String>) {
     (node.display().to_string(), loaded)
 }
 
-fn attempt(candidate: &Candidate, plan: Plan) -> Tried {
+fn attempt(candidate: &Candidate, plan: Plan, codec: Codec) -> Tried {
+    let with = if codec == Codec::Hevc { ", HEVC" } else { "" };
     let mut tried = Tried {
-        name: candidate.name.clone(),
+        name: format!("{}{with}", candidate.name),
         opened: None,
         announced: None,
         times: Vec::new(),
@@ -106,22 +113,30 @@ fn attempt(candidate: &Candidate, plan: Plan) -> Tried {
         held: Vec::new(),
         error: None,
     };
-    if let Err(error) = stream(candidate, plan, &mut tried) {
+    if let Err(error) = stream(candidate, plan, codec, &mut tried) {
         tried.error = Some(error);
     }
     tried.times.sort_unstable();
     tried
 }
 
-fn stream(candidate: &Candidate, plan: Plan, tried: &mut Tried) -> Result<(), VaapiError> {
+fn stream(
+    candidate: &Candidate,
+    plan: Plan,
+    codec: Codec,
+    tried: &mut Tried,
+) -> Result<(), VaapiError> {
     let even = (plan.size.0 & !1, plan.size.1 & !1);
     let begun = Instant::now();
-    let mut remote = Remote::start(candidate, even, plan.rate)?;
+    let mut remote = Remote::start(candidate, even, plan.rate, codec)?;
     if matches!(remote.wait_ready(PATIENCE)?, Progress::Opening) {
         return Err(VaapiError::Late(PATIENCE.as_millis()));
     }
     tried.open_ms = begun.elapsed().as_millis() as u64;
     tried.opened = remote.opened().cloned();
+    if remote.codec() != codec {
+        return Ok(());
+    }
     let mut picture = Picture::new(plan.size);
     let mut pixels = vec![0; plan.size.0 as usize * plan.size.1 as usize * 4];
     for number in 0..plan.frames {
@@ -132,7 +147,11 @@ fn stream(candidate: &Candidate, plan: Plan, tried: &mut Tried) -> Result<(), Va
         let bytes = remote.encode(&picture, damage.rects(), idr, plan.rate)?.bytes;
         tried.times.push(begun.elapsed().as_micros() as u64);
         tried.bytes += bytes.len();
-        if let Some(announced) = check::access_unit(&bytes, idr)? {
+        let announced = match codec {
+            Codec::H264 => check::access_unit(&bytes, idr)?,
+            Codec::Hevc => hevc::check::access_unit(&bytes, idr)?,
+        };
+        if let Some(announced) = announced {
             tried.announced = Some(announced);
         }
         let done = number + 1;

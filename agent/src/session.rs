@@ -6,7 +6,8 @@
 
 use transom_protocol::diagnostics;
 use transom_protocol::message::{
-    Capabilities, Chroma, GuestControl, GuestHello, HostControl, HostHello, MAGIC, Refusal, Text,
+    Capabilities, Chroma, Codec, GuestControl, GuestHello, HostControl, HostHello, MAGIC, Refusal,
+    Text,
 };
 use transom_protocol::wire::{self, WireError};
 use transom_protocol::{GuestTime, Role, SessionId, StreamId, VERSION_MAX, VERSION_MIN};
@@ -39,6 +40,8 @@ pub enum Order {
     Tune(Tuning),
     /// Viewers take so much colour.
     Colour(Chroma),
+    /// Viewers take this codec.
+    Codec(Codec),
 }
 
 /// What a control message leads to.
@@ -79,7 +82,8 @@ impl Sessions {
         let capabilities = Capabilities::H264
             .with(Capabilities::DIAGNOSTICS)
             .with(Capabilities::YUV444)
-            .with(Capabilities::REFRESH);
+            .with(Capabilities::REFRESH)
+            .with(Capabilities::HEVC);
         Self { boot, capabilities, current: None, tuning, diagnostics: Vec::new() }
     }
 
@@ -196,12 +200,16 @@ impl Sessions {
             HostControl::SetChroma { stream: StreamId::VIDEO, chroma } => {
                 Outcome::Order(Order::Colour(chroma))
             }
+            HostControl::SetCodec { stream: StreamId::VIDEO, codec } => {
+                Outcome::Order(Order::Codec(codec))
+            }
             // Streams that this agent does not have.
             HostControl::RequestIdr { .. }
             | HostControl::RequestRefresh { .. }
             | HostControl::SetBitrate { .. }
             | HostControl::SetFrameRate { .. }
-            | HostControl::SetChroma { .. } => Outcome::Ignored,
+            | HostControl::SetChroma { .. }
+            | HostControl::SetCodec { .. } => Outcome::Ignored,
             HostControl::Goodbye => Outcome::Close,
         })
     }
@@ -314,7 +322,9 @@ mod tests {
         let first = Capabilities::H264
             .with(Capabilities::DIAGNOSTICS)
             .with(Capabilities::YUV444)
-            .with(Capabilities::REFRESH);
+            .with(Capabilities::REFRESH)
+            .with(Capabilities::HEVC)
+            .with(Capabilities::HEVC);
         assert_eq!(told(&mut sessions), first);
         sessions.offer(Capabilities::INPUT);
         assert_eq!(told(&mut sessions), first.with(Capabilities::INPUT));
@@ -416,6 +426,14 @@ mod tests {
         assert_eq!(
             handle(HostControl::SetChroma { stream: video, chroma: Chroma::Yuv444 }),
             Ok(Outcome::Order(Order::Colour(Chroma::Yuv444)))
+        );
+        assert_eq!(
+            handle(HostControl::SetCodec { stream: video, codec: Codec::Hevc }),
+            Ok(Outcome::Order(Order::Codec(Codec::Hevc)))
+        );
+        assert_eq!(
+            handle(HostControl::SetCodec { stream: StreamId(1), codec: Codec::Hevc }),
+            Ok(Outcome::Ignored)
         );
         assert_eq!(
             handle(HostControl::SetChroma { stream: StreamId(1), chroma: Chroma::Yuv444 }),

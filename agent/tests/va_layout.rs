@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::mem::{offset_of, size_of};
 use std::process::{Command, Stdio};
 
+use transom_agent::sys::va::abi::hevc as h265;
 use transom_agent::sys::va::abi::*;
 
 macro_rules! sizes {
@@ -30,6 +31,7 @@ macro_rules! constants {
 fn claims() -> String {
     let mut out = String::from(
         "#include <stddef.h>\n#include <va/va.h>\n#include <va/va_enc_h264.h>\n\
+         #include <va/va_enc_hevc.h>\n\
          #include <va/va_vpp.h>\n#include <va/va_drmcommon.h>\n\
          #define SIZE(t, n) _Static_assert(sizeof(t) == (n), #t);\n\
          #define OFFSET(t, f, n) _Static_assert(offsetof(t, f) == (n), #t \".\" #f);\n\
@@ -46,6 +48,10 @@ fn claims() -> String {
         SequenceH264 = "VAEncSequenceParameterBufferH264";
         PictureParameterH264 = "VAEncPictureParameterBufferH264";
         SliceH264 = "VAEncSliceParameterBufferH264";
+        h265::Picture = "VAPictureHEVC";
+        h265::Sequence = "VAEncSequenceParameterBufferHEVC";
+        h265::PictureParameter = "VAEncPictureParameterBufferHEVC";
+        h265::Slice = "VAEncSliceParameterBufferHEVC";
         PackedHeader = "VAEncPackedHeaderParameterBuffer";
         RateControl = "VAEncMiscParameterRateControl";
         FrameRate = "VAEncMiscParameterFrameRate";
@@ -83,6 +89,7 @@ fn claims() -> String {
         ref_pic_list1 = "RefPicList1", chroma_offset_l1 = "chroma_offset_l1",
         cabac_init_idc = "cabac_init_idc", slice_qp_delta = "slice_qp_delta",
         disable_deblocking_filter_idc = "disable_deblocking_filter_idc");
+    hevc_offsets(&mut out);
     offsets!(out, RateControl = "VAEncMiscParameterRateControl": window_size = "window_size",
         initial_qp = "initial_qp", rc_flags = "rc_flags", max_qp = "max_qp",
         target_frame_size = "target_frame_size");
@@ -256,8 +263,123 @@ fn claims() -> String {
             "{{ VAConfigAttribValEncROI x = {{0}}; x.bits.{field} = {value}; if (x.value != {mask}u) return 97; }}\n"
         ));
     }
+    hevc_bits(&mut out);
     out.push_str("return 0; }\n");
     out
+}
+
+/// HEVC's structures: every field that is not a run of reserved words.
+fn hevc_offsets(out: &mut String) {
+    use h265::{Picture, PictureParameter, Sequence, Slice};
+    macro_rules! same {
+        ($ours:ident = $theirs:literal: $($field:ident),* $(,)?) => {
+            $(out.push_str(&format!(
+                "OFFSET({}, {}, {})\n", $theirs, stringify!($field), offset_of!($ours, $field)
+            ));)*
+        };
+    }
+    same!(Picture = "VAPictureHEVC": picture_id, pic_order_cnt, flags);
+    same!(Sequence = "VAEncSequenceParameterBufferHEVC": general_profile_idc, general_level_idc,
+        general_tier_flag, intra_period, intra_idr_period, ip_period, bits_per_second,
+        pic_width_in_luma_samples, pic_height_in_luma_samples, seq_fields,
+        log2_min_luma_coding_block_size_minus3, log2_diff_max_min_luma_coding_block_size,
+        log2_min_transform_block_size_minus2, log2_diff_max_min_transform_block_size,
+        max_transform_hierarchy_depth_inter, max_transform_hierarchy_depth_intra,
+        pcm_sample_bit_depth_luma_minus1, pcm_sample_bit_depth_chroma_minus1,
+        log2_min_pcm_luma_coding_block_size_minus3, log2_max_pcm_luma_coding_block_size_minus3,
+        vui_parameters_present_flag, vui_fields, aspect_ratio_idc, sar_width, sar_height,
+        vui_num_units_in_tick, vui_time_scale, min_spatial_segmentation_idc,
+        max_bytes_per_pic_denom, max_bits_per_min_cu_denom, scc_fields);
+    same!(PictureParameter = "VAEncPictureParameterBufferHEVC": decoded_curr_pic, reference_frames,
+        coded_buf, collocated_ref_pic_index, last_picture, pic_init_qp, diff_cu_qp_delta_depth,
+        pps_cb_qp_offset, pps_cr_qp_offset, num_tile_columns_minus1, num_tile_rows_minus1,
+        column_width_minus1, row_height_minus1, log2_parallel_merge_level_minus2,
+        ctu_max_bitsize_allowed, num_ref_idx_l0_default_active_minus1,
+        num_ref_idx_l1_default_active_minus1, slice_pic_parameter_set_id, nal_unit_type,
+        pic_fields, hierarchical_level_plus1, scc_fields);
+    same!(Slice = "VAEncSliceParameterBufferHEVC": slice_segment_address, num_ctu_in_slice,
+        slice_type, slice_pic_parameter_set_id, num_ref_idx_l0_active_minus1,
+        num_ref_idx_l1_active_minus1, ref_pic_list0, ref_pic_list1, luma_log2_weight_denom,
+        delta_chroma_log2_weight_denom, delta_luma_weight_l0, luma_offset_l0,
+        delta_chroma_weight_l0, chroma_offset_l0, delta_luma_weight_l1, luma_offset_l1,
+        delta_chroma_weight_l1, chroma_offset_l1, max_num_merge_cand, slice_qp_delta,
+        slice_cb_qp_offset, slice_cr_qp_offset, slice_beta_offset_div2, slice_tc_offset_div2,
+        slice_fields, pred_weight_table_bit_offset, pred_weight_table_bit_length);
+    constants! { out,
+        h265::PROFILE_MAIN => "VAProfileHEVCMain",
+        h265::ATTRIB_PREDICTION_DIRECTION => "VAConfigAttribPredictionDirection",
+        h265::ATTRIB_FEATURES => "VAConfigAttribEncHEVCFeatures",
+        h265::ATTRIB_BLOCK_SIZES => "VAConfigAttribEncHEVCBlockSizes",
+        h265::BOTH_LISTS => "VA_PREDICTION_DIRECTION_BI_NOT_EMPTY",
+        h265::FEATURE_SUPPORTED => "VA_FEATURE_SUPPORTED",
+        h265::FEATURE_REQUIRED => "VA_FEATURE_REQUIRED",
+        h265::PICTURE_INVALID => "VA_PICTURE_HEVC_INVALID",
+        h265::PICTURE_BEFORE => "VA_PICTURE_HEVC_RPS_ST_CURR_BEFORE",
+    }
+}
+
+/// Where HEVC's bits lie.
+fn hevc_bits(out: &mut String) {
+    let sequence = "VAEncSequenceParameterBufferHEVC x = {0}; x.seq_fields";
+    let vui = "VAEncSequenceParameterBufferHEVC x = {0}; x.vui_fields";
+    let picture = "VAEncPictureParameterBufferHEVC x = {0}; x.pic_fields";
+    let slice = "VAEncSliceParameterBufferHEVC x = {0}; x.slice_fields";
+    let features = "union { VAConfigAttribValEncHEVCFeatures y; } x = {0}; x.y";
+    let sizes = "union { VAConfigAttribValEncHEVCBlockSizes y; } x = {0}; x.y";
+    for (word, field, position) in [
+        (sequence, "chroma_format_idc", h265::SEQ_CHROMA_FORMAT),
+        (sequence, "strong_intra_smoothing_enabled_flag", h265::SEQ_STRONG_INTRA_SMOOTHING),
+        (sequence, "amp_enabled_flag", h265::SEQ_AMP),
+        (sequence, "sample_adaptive_offset_enabled_flag", h265::SEQ_SAO),
+        (sequence, "pcm_enabled_flag", h265::SEQ_PCM),
+        (sequence, "pcm_loop_filter_disabled_flag", h265::SEQ_PCM_LOOP_FILTER_DISABLED),
+        (sequence, "sps_temporal_mvp_enabled_flag", h265::SEQ_TEMPORAL_MVP),
+        (sequence, "low_delay_seq", h265::SEQ_LOW_DELAY),
+        (vui, "bitstream_restriction_flag", h265::VUI_BITSTREAM_RESTRICTION),
+        (vui, "motion_vectors_over_pic_boundaries_flag", h265::VUI_MV_OVER_BOUNDARIES),
+        (vui, "restricted_ref_pic_lists_flag", h265::VUI_RESTRICTED_LISTS),
+        (vui, "log2_max_mv_length_horizontal", h265::VUI_MV_HORIZONTAL),
+        (vui, "log2_max_mv_length_vertical", h265::VUI_MV_VERTICAL),
+        (picture, "idr_pic_flag", h265::PIC_IDR),
+        (picture, "coding_type", h265::PIC_CODING_TYPE),
+        (picture, "reference_pic_flag", h265::PIC_REFERENCE),
+        (picture, "sign_data_hiding_enabled_flag", h265::PIC_SIGN_DATA_HIDING),
+        (picture, "transform_skip_enabled_flag", h265::PIC_TRANSFORM_SKIP),
+        (picture, "cu_qp_delta_enabled_flag", h265::PIC_CU_QP_DELTA),
+        (picture, "pps_loop_filter_across_slices_enabled_flag", h265::PIC_FILTER_ACROSS_SLICES),
+        (slice, "last_slice_of_pic_flag", h265::SLICE_LAST_OF_PICTURE),
+        (slice, "slice_temporal_mvp_enabled_flag", h265::SLICE_TEMPORAL_MVP),
+        (slice, "slice_sao_luma_flag", h265::SLICE_SAO_LUMA),
+        (slice, "slice_sao_chroma_flag", h265::SLICE_SAO_CHROMA),
+        (slice, "slice_loop_filter_across_slices_enabled_flag", h265::SLICE_FILTER_ACROSS_SLICES),
+        (slice, "collocated_from_l0_flag", h265::SLICE_COLLOCATED_FROM_L0),
+        (features, "scaling_lists", h265::FEATURE_SCALING_LISTS),
+        (features, "amp", h265::FEATURE_AMP),
+        (features, "sao", h265::FEATURE_SAO),
+        (features, "pcm", h265::FEATURE_PCM),
+        (features, "temporal_mvp", h265::FEATURE_TEMPORAL_MVP),
+        (features, "strong_intra_smoothing", h265::FEATURE_STRONG_INTRA_SMOOTHING),
+        (features, "dependent_slices", h265::FEATURE_DEPENDENT_SLICES),
+        (features, "sign_data_hiding", h265::FEATURE_SIGN_DATA_HIDING),
+        (features, "constrained_intra_pred", h265::FEATURE_CONSTRAINED_INTRA),
+        (features, "transform_skip", h265::FEATURE_TRANSFORM_SKIP),
+        (features, "cu_qp_delta", h265::FEATURE_CU_QP_DELTA),
+        (features, "weighted_prediction", h265::FEATURE_WEIGHTED_PREDICTION),
+        (features, "transquant_bypass", h265::FEATURE_TRANSQUANT_BYPASS),
+        (sizes, "log2_max_coding_tree_block_size_minus3", h265::SIZE_MAX_CTB),
+        (sizes, "log2_min_luma_coding_block_size_minus3", h265::SIZE_MIN_CB),
+        (sizes, "log2_max_luma_transform_block_size_minus2", h265::SIZE_MAX_TB),
+        (sizes, "log2_min_luma_transform_block_size_minus2", h265::SIZE_MIN_TB),
+        (sizes, "max_max_transform_hierarchy_depth_inter", h265::SIZE_DEPTH_INTER),
+        (sizes, "max_max_transform_hierarchy_depth_intra", h265::SIZE_DEPTH_INTRA),
+        (sizes, "log2_max_pcm_coding_block_size_minus3", h265::SIZE_MAX_PCM),
+        (sizes, "log2_min_pcm_coding_block_size_minus3", h265::SIZE_MIN_PCM),
+    ] {
+        let value = word.rsplit(' ').next().unwrap_or_default();
+        out.push_str(&format!(
+            "{{ {word}.bits.{field} = 1; if ({value}.value != 1u << {position}) return 96; }}\n"
+        ));
+    }
 }
 
 #[test]

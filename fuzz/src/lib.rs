@@ -28,7 +28,7 @@ use transom_protocol::{
 use transom_relay::{
     access::{Grant, Role as Allowed, TokenError, TokenId},
     guest::hybrid::{Handshake, MAX_LINE},
-    h264::{ParameterSets, nal, nal_units},
+    h264::{nal, nal_units},
     rtcp::{self, SenderReport},
     rtp::{HEADER, Packetizer},
     rtsp::{
@@ -37,16 +37,18 @@ use transom_relay::{
     },
     sdp,
     session::Session,
+    sets::{self, ParameterSets},
 };
 
 /// Name, body and seeds of a target.
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All targets.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 21] = [
     ("encoder", encoder::encoder, encoder::seeds),
     ("still", encoder::still, encoder::still_seeds),
     ("driver_coded", vaapi::coded, vaapi::coded_seeds),
+    ("driver_hevc", vaapi::hevc_coded, vaapi::hevc_seeds),
     ("driver_process", vaapi::helper, vaapi::helper_seeds),
     ("linear_view", linear::view, linear::seeds),
     ("wire_guest", wire_guest, guest_seeds),
@@ -58,6 +60,7 @@ pub const TARGETS: [Target; 19] = [
     ("hybrid", hybrid, hybrid_seeds),
     ("rtcp", rtcp, rtcp_seeds),
     ("h264", h264, h264_seeds),
+    ("hevc", hevc, vaapi::hevc_seeds),
     ("rtsp", rtsp, rtsp_seeds),
     ("channel", input::channel, input::channel_seeds),
     ("token", web::token, web::token_seeds),
@@ -122,15 +125,28 @@ pub fn rtcp(data: &[u8]) {
 
 /// A guest's H.264 on its way into packets and descriptions. The first byte sets the packet size.
 pub fn h264(data: &[u8]) {
+    stream_of(Codec::H264, data);
+}
+
+/// The same for HEVC.
+pub fn hevc(data: &[u8]) {
+    stream_of(Codec::Hevc, data);
+}
+
+fn stream_of(codec: Codec, data: &[u8]) {
     let Some((first, stream)) = data.split_first() else { return };
-    let max = HEADER + 3 + usize::from(*first);
+    let max = HEADER + 4 + usize::from(*first);
     let mut packetizer = Packetizer::new(1, u16::MAX, u32::MAX, max);
-    let packets = packetizer.packetize(stream, i64::from(*first) << 40);
+    let packets = packetizer.packetize(codec, stream, i64::from(*first) << 40);
     let markers = packets.iter().filter(|packet| packet[1] & 0x80 != 0).count();
     assert_eq!(markers, usize::from(!packets.is_empty()));
     assert!(packets.iter().all(|packet| packet.len() <= max && packet.len() > HEADER));
-    let payload: usize =
-        nal_units(stream).filter(|u| (1..24).contains(&nal::kind(u))).map(<[u8]>::len).sum();
+    // Of a fragmented unit of HEVC, the header's two bytes become one.
+    let own = |unit: &&[u8]| match codec {
+        Codec::H264 => (1..24).contains(&nal::kind(unit)),
+        Codec::Hevc => unit.len() > 2 && sets::hevc::kind(unit) < 48,
+    };
+    let payload: usize = nal_units(stream).filter(own).map(<[u8]>::len).sum();
     let sent: usize = packets.iter().map(<[u8]>::len).sum();
     assert!(sent >= payload, "no byte of a unit is lost");
     let mut at = 0;
@@ -139,11 +155,11 @@ pub fn h264(data: &[u8]) {
         assert_eq!(bytes.len().div_ceil(segment), count);
         at += count;
     }
-    let mut sets = ParameterSets::default();
-    sets.update(stream);
+    let mut known = ParameterSets::default();
+    known.update(codec, stream);
     let target = ([127, 0, 0, 1], 5004).into();
     let session = sdp::Session { id: 1, origin: [127, 0, 0, 1].into(), target, ttl: 1 };
-    if let Some(text) = sdp::describe(&session, 0, &sets) {
+    if let Some(text) = sdp::describe(&session, 0, &known) {
         assert!(text.is_ascii() && text.len() < 4096);
     }
 }
@@ -189,7 +205,7 @@ struct House;
 impl Guests for House {
     fn find(&self, guest: &str) -> Option<Show> {
         let mut sets = ParameterSets::default();
-        sets.update(&[0, 0, 1, 0x67, 0x42, 0xc0, 0x1f, 0xda, 0, 0, 1, 0x68, 0xce]);
+        sets.update(Codec::H264, &[0, 0, 1, 0x67, 0x42, 0xc0, 0x1f, 0xda, 0, 0, 1, 0x68, 0xce]);
         let sets = match guest {
             "doom" => Some(sets),
             "dark" => None,
@@ -368,6 +384,7 @@ fn host_seeds() -> Vec<Vec<u8>> {
         HostControl::SetFrameRate { stream, fps: 60 },
         HostControl::Goodbye,
         HostControl::RequestRefresh { stream },
+        HostControl::SetCodec { stream, codec: Codec::Hevc },
         HostControl::SetChroma { stream, chroma: transom_protocol::Chroma::Yuv444 },
     ];
     let batch = [
@@ -464,7 +481,7 @@ mod tests {
         let parsed =
             |seeds: Vec<Vec<u8>>| seeds.iter().flat_map(|s| frames(s, Limits::MEDIA)).count();
         assert_eq!(parsed(guest_seeds()), 17);
-        assert_eq!(parsed(host_seeds()), 12);
+        assert_eq!(parsed(host_seeds()), 13);
         assert_eq!(parsed(diagnostics::host_seeds()), 25);
         assert_eq!(parsed(diagnostics::guest_seeds()), 18);
         assert!(

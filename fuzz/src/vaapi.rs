@@ -10,11 +10,12 @@ use transom_agent::capture::buffers::Dmabuf;
 use transom_agent::capture::cursor::Cursor;
 use transom_agent::damage::Rect;
 use transom_agent::encode::vaapi::message::{self, Answer};
-use transom_agent::encode::vaapi::{Access, Opened, Rate, Remote, check};
+use transom_agent::encode::vaapi::{Access, Opened, Rate, Remote, check, hevc};
 use transom_agent::picture::Picture;
 use transom_agent::sys::pair::End;
 use transom_agent::sys::shared::Shared;
-use transom_relay::h264::ParameterSets;
+use transom_protocol::message::Codec;
+use transom_relay::sets::ParameterSets;
 
 const SIZE: (u32, u32) = (32, 18);
 const RATE: Rate = Rate { bitrate: 1_000_000, fps: 60 };
@@ -39,9 +40,26 @@ pub fn coded(data: &[u8]) {
     assert!(announced.sps.len() <= 1024 && announced.sps[0] & 0x1f == 7);
     if check::fits(&announced, announced.size).is_ok() && idr {
         let mut sets = ParameterSets::default();
-        sets.update(unit);
+        sets.update(Codec::H264, unit);
         let announced = [announced.profile_idc, announced.constraints, announced.level];
         assert_eq!(sets.profile_level_id(), Some(announced), "the relay reads the same");
+    }
+}
+
+/// What came out of a driver as HEVC. The first bit says whether an IDR was asked for.
+pub fn hevc_coded(data: &[u8]) {
+    let Some((first, unit)) = data.split_first() else { return };
+    let idr = first & 1 == 1;
+    let Ok(announced) = hevc::check::access_unit(unit, idr) else { return };
+    assert!(announced.is_some() || !idr, "an IDR has an SPS");
+    let Some(announced) = announced else { return };
+    let (width, height) = announced.size;
+    assert!(width > 0 && height > 0);
+    assert!(announced.sps.len() <= 1024 && announced.sps[0] >> 1 == 33);
+    if hevc::check::fits(&announced, announced.size).is_ok() && idr {
+        let mut sets = ParameterSets::default();
+        sets.update(Codec::Hevc, unit);
+        assert!(sets.is_complete(), "the relay finds the same");
     }
 }
 
@@ -54,7 +72,7 @@ pub fn helper(data: &[u8]) {
     let memory = Shared::new(message::length(SIZE)).expect("a memfd");
     let duplicate = memory.fd().try_clone_to_owned().expect("a descriptor");
     let output = Shared::of(duplicate, message::length(SIZE)).expect("just made");
-    let mut remote = Remote::over(ours, memory, SIZE);
+    let mut remote = Remote::over(ours, memory, SIZE, Codec::Hevc);
     let answers = usize::from(first & 7) % (MAX_ANSWERS + 1);
     for _ in 0..answers {
         let Some((&length, behind)) = rest.split_first() else { break };
@@ -92,8 +110,14 @@ pub fn helper(data: &[u8]) {
         let Ok(coded) = remote.encode_scanout(&picture, &all, access, RATE, Some(planes)) else {
             return;
         };
-        let announced = check::access_unit(&coded.bytes, coded.idr).expect("was looked over");
-        assert!(announced.is_none_or(|a| check::fits(&a, SIZE).is_ok()), "nor another size");
+        let fits = if remote.codec() == Codec::Hevc {
+            let announced = hevc::check::access_unit(&coded.bytes, coded.idr);
+            announced.expect("was looked over").is_none_or(|a| hevc::check::fits(&a, SIZE).is_ok())
+        } else {
+            let announced = check::access_unit(&coded.bytes, coded.idr);
+            announced.expect("was looked over").is_none_or(|a| check::fits(&a, SIZE).is_ok())
+        };
+        assert!(fits, "nor another size");
         assert!(remote.path().len() <= 1200 && !remote.path().contains('\n'), "fit for a log");
     }
 }
@@ -115,11 +139,26 @@ pub fn coded_seeds() -> Vec<Vec<u8>> {
     ]
 }
 
+/// Access units of HEVC to start from: the agent's own headers.
+///
+/// # Panics
+///
+/// Never: these tools are an old driver's.
+pub fn hevc_seeds() -> Vec<Vec<u8>> {
+    let tools = hevc::Tools::of(None, None, None, true).expect("an old driver's");
+    let stream = hevc::Stream { size: SIZE, level: 93, tools };
+    let idr = [vec![1], stream.vps(), stream.sps(), stream.pps(), stream.slice(true, 0)].concat();
+    let next = [&[0][..], &stream.slice(false, 1), &[0xaf; 40]].concat();
+    vec![idr, next, vec![0, 0, 0, 1, 70, 1, 0x50, 0, 0, 1, 2, 1, 0x80]]
+}
+
 /// Conversations to start from: one that goes well, by way of a refused dma-buf, and refusals.
 pub fn helper_seeds() -> Vec<Vec<u8>> {
-    let opened = |converts| {
+    let opened = |codec, converts| {
         let word = |text: &str| text.to_owned();
         Answer::Opened(Opened {
+            codec,
+            instead: String::new(),
             driver: word("a driver"),
             profile: word("Main"),
             entrypoint: word("EncSlice"),
@@ -151,11 +190,12 @@ pub fn helper_seeds() -> Vec<Vec<u8>> {
     };
     let length = IDR.len() as u32;
     vec![
-        script(1, &[opened(false), encoded(length)]),
-        script(1, &[opened(true), failed(true), encoded(length), encoded(length)]),
-        script(1, &[opened(true), encoded(u32::MAX)]),
-        script(0, &[opened(false), failed(false)]),
+        script(1, &[opened(Codec::H264, false), encoded(length)]),
+        script(1, &[opened(Codec::H264, true), failed(true), encoded(length), encoded(length)]),
+        script(1, &[opened(Codec::H264, true), encoded(u32::MAX)]),
+        script(0, &[opened(Codec::H264, false), failed(false)]),
         script(0, &[failed(false)]),
+        script(0, &[opened(Codec::Hevc, false)]),
         script(0, &[encoded(0)]),
     ]
 }
@@ -172,6 +212,11 @@ mod tests {
         for seed in coded_seeds() {
             let idr = seed[0] & 1 == 1;
             check::access_unit(&seed[1..], idr).expect("a good one");
+        }
+        for seed in &hevc_seeds()[..2] {
+            let idr = seed[0] & 1 == 1;
+            let announced = hevc::check::access_unit(&seed[1..], idr).expect("a good one");
+            assert!(announced.is_none_or(|sps| hevc::check::fits(&sps, SIZE).is_ok()));
         }
         for seed in helper_seeds() {
             let mut rest = &seed[1..];

@@ -15,7 +15,7 @@
 //! 5. HostControl::Ping ─────────────────────────────────────▶
 //!      ◀────────────────────────── GuestControl::Pong (two guest times: offset and round trip)
 //! 6. HostControl::RequestIdr, SetBitrate, SetFrameRate,
-//!    SetChroma, RequestRefresh ─────────────────────────────▶   take effect with the next frame
+//!    SetChroma, SetCodec, RequestRefresh ───────────────────▶   take effect with the next frame
 //! 7.   ◀────────────────────────── GuestControl::Report, once a second
 //!
 //!    on the connection with Role::MEDIA, opened second, with the same session

@@ -117,6 +117,8 @@ impl Capabilities {
     pub const YUV444: Self = Self(8);
     /// [`HostControl::RequestRefresh`].
     pub const REFRESH: Self = Self(16);
+    /// [`HostControl::SetCodec`].
+    pub const HEVC: Self = Self(32);
 
     /// Whether all of `others` are among these.
     pub const fn contains(self, others: Self) -> bool {
@@ -243,10 +245,20 @@ pub enum HostControl {
         /// Which stream.
         stream: StreamId,
     },
+    /// What those who watch can decode, in force as soon as an encoder is there for it: that is
+    /// [`GuestMedia::StreamStart`], which names the codec of what follows. A session begins with
+    /// H.264, and an agent without [`Capabilities::HEVC`] knows nothing else. HEVC is what is
+    /// wanted then and no promise: without hardware for it, and while that fails, H.264 is sent.
+    SetCodec {
+        /// Which stream.
+        stream: StreamId,
+        /// The one that is wanted.
+        codec: Codec,
+    },
 }
 
 impl Message for HostControl {
-    const KINDS: u32 = 7;
+    const KINDS: u32 = 8;
 }
 
 /// Guest to host on the control connection.
@@ -420,6 +432,9 @@ pub enum Codec {
     /// ITU-T H.264, Annex B byte stream, SPS and PPS before every IDR, BT.709 limited range. 4:2:0,
     /// or 4:4:4 where the host has asked for it.
     H264,
+    /// ITU-T H.265 in the Main profile, Annex B byte stream, VPS, SPS and PPS before every IDR, BT.709
+    /// limited range, 4:2:0. Sent to hosts alone that have asked for it: [`HostControl::SetCodec`].
+    Hevc,
 }
 
 /// How much colour a video stream carries (ITU-T H.264, table 6-1).

@@ -96,6 +96,7 @@ fn control_from_the_host() {
         (HostControl::Goodbye, "04"),
         (HostControl::SetChroma { stream: StreamId::VIDEO, chroma: Chroma::Yuv444 }, "050001"),
         (HostControl::RequestRefresh { stream: StreamId::VIDEO }, "0600"),
+        (HostControl::SetCodec { stream: StreamId::VIDEO, codec: Codec::Hevc }, "070001"),
     ]);
     pin(Chroma::Yuv420, "00");
 }
@@ -160,6 +161,13 @@ fn media() {
                 format: VideoFormat { codec: Codec::H264, width: 1280, height: 720 },
             },
             "000000800ad005",
+        ),
+        (
+            GuestMedia::StreamStart {
+                stream: StreamId::VIDEO,
+                format: VideoFormat { codec: Codec::Hevc, width: 1280, height: 720 },
+            },
+            "000001800ad005",
         ),
         (
             GuestMedia::AccessUnit {

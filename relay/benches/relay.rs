@@ -10,7 +10,7 @@ use std::{
 
 use transom_protocol::{
     FrameNumber, GuestTime, StreamId,
-    message::{FrameTimes, GuestMedia},
+    message::{Codec, FrameTimes, GuestMedia},
     wire::{self, Decoder, Limits},
 };
 use transom_relay::{
@@ -32,7 +32,9 @@ fn main() {
         let framed = framed(&unit);
         measure(once, &format!("decode     {name}"), || decode(&framed));
         let mut packetizer = Packetizer::new(1, 2, 3, DEFAULT_PACKET);
-        measure(once, &format!("packetize  {name}"), || packetizer.packetize(&unit, 0).len());
+        measure(once, &format!("packetize  {name}"), || {
+            packetizer.packetize(Codec::H264, &unit, 0).len()
+        });
 
         let viewer = UdpSocket::bind("127.0.0.1:0").expect("a port");
         let address = viewer.local_addr().expect("it is bound");
@@ -40,7 +42,7 @@ fn main() {
         let runtime = runtime.expect("a runtime");
         let _inside = runtime.enter();
         let mut output = UdpOutput::open(Target { address }, 1).expect("sockets");
-        let packets = packetizer.packetize(&unit, 0);
+        let packets = packetizer.packetize(Codec::H264, &unit, 0);
         measure(once, &format!("send       {name}"), || {
             runtime.block_on(output.send(&packets, 0..packets.len()));
         });

@@ -24,19 +24,21 @@ use std::{
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use transom_protocol::{
     BitRate, Chroma,
-    message::{Text, VideoFormat},
+    message::{Codec, Text, VideoFormat},
 };
 
 use crate::{
     guest::GuestAddr,
-    h264::ParameterSets,
     input::{Command, InputRefused, InputState, Outcome, Port},
     session::AccessUnit,
+    sets::ParameterSets,
     status::{State, figures::Figures},
 };
 
+pub mod codec;
 pub mod colour;
 
+use codec::{Decodes, Preference};
 use colour::{Policy, Takes};
 
 /// Pictures that wait for one viewer. More would be older than what could be shown instead.
@@ -125,6 +127,7 @@ struct Stands {
     target: Option<BitRate>,
     retarget: bool,
     policy: Policy,
+    preference: Preference,
 }
 
 #[derive(Debug)]
@@ -137,6 +140,7 @@ struct Viewer {
     may_ask: Instant,
     demand: Demand,
     takes: Takes,
+    decodes: Decodes,
     skipped: Arc<AtomicU64>,
 }
 
@@ -229,6 +233,15 @@ impl Feed {
     ///
     /// [`Full`].
     pub fn watch(&self, id: ViewerId, takes: Takes) -> Result<Seat, Full> {
+        self.watch_with(id, takes, Decodes::H264)
+    }
+
+    /// The same for a viewer that may be sent another codec, too.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`].
+    pub fn watch_with(&self, id: ViewerId, takes: Takes, decodes: Decodes) -> Result<Seat, Full> {
         let (queue, pictures) = mpsc::channel(QUEUE);
         let skipped = Arc::new(AtomicU64::new(0));
         let viewer = Viewer {
@@ -238,6 +251,7 @@ impl Feed {
             may_ask: Instant::now() + CATCH_UP,
             demand: Demand::default(),
             takes,
+            decodes,
             skipped: Arc::clone(&skipped),
         };
         let mut stands = self.0.stands();
@@ -380,6 +394,10 @@ impl Source {
                 viewer.behind = true;
                 continue;
             }
+            if !stands.preference.trusts(viewer.decodes, picture.unit.codec) {
+                viewer.behind = true;
+                continue;
+            }
             if viewer.behind && !picture.unit.idr {
                 viewer.skipped.fetch_add(1, Ordering::Relaxed);
                 if viewer.queue.capacity() == QUEUE && viewer.may_ask <= picture.received {
@@ -425,6 +443,19 @@ impl Source {
         let stands = self.0.stands();
         let viewers = stands.viewers.iter().map(|viewer| viewer.takes);
         stands.policy.chroma(viewers.chain(plain.then_some(Takes::Untold)))
+    }
+
+    /// How `--codec` decides; to be said before anybody watches.
+    pub fn set_preference(&self, preference: Preference) {
+        self.0.stands().preference = preference;
+    }
+
+    /// Which codec the guest should send; `plain`: to players of plain RTP, too, who take what the
+    /// user says.
+    pub fn codec(&self, plain: bool) -> Codec {
+        let stands = self.0.stands();
+        let viewers = stands.viewers.iter().map(|viewer| viewer.decodes);
+        stands.preference.codec(viewers.chain(plain.then_some(Decodes::Described)))
     }
 
     /// What viewers want since the last call.

@@ -1,7 +1,5 @@
-//! As much of H.264 as a relay needs: the NAL units of an Annex B byte stream, and the parameter
-//! sets that describe a stream to a viewer. Nothing is decoded.
-
-use transom_protocol::Chroma;
+//! As much of H.264 as a relay needs: the NAL units of an Annex B byte stream, which HEVC's are found
+//! by as well. Nothing is decoded.
 
 /// NAL unit types that are told apart here.
 pub mod nal {
@@ -81,53 +79,6 @@ fn trim_zeros(unit: &[u8]) -> &[u8] {
 /// profile_idc of High 4:4:4 Predictive (A.2.7).
 pub const HIGH_444: u8 = 0xf4;
 
-/// The parameter sets in force.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ParameterSets {
-    sps: Vec<u8>,
-    pps: Vec<u8>,
-}
-
-/// Longest parameter set that is kept. Real ones have 10 to 60 bytes; one that describes scaling
-/// lists in full stays below 512.
-const MAX_PARAMETER_SET: usize = 1024;
-
-impl ParameterSets {
-    /// Looks at an access unit; `true` if a parameter set is new or changed.
-    pub fn update(&mut self, access_unit: &[u8]) -> bool {
-        let before = self.clone();
-        for unit in nal_units(access_unit) {
-            match nal::kind(unit) {
-                // Parameter sets come first: the bulk of a frame need not be searched.
-                1..=5 => break,
-                nal::SPS if (4..=MAX_PARAMETER_SET).contains(&unit.len()) => {
-                    self.sps = unit.to_vec()
-                }
-                nal::PPS if (2..=MAX_PARAMETER_SET).contains(&unit.len()) => {
-                    self.pps = unit.to_vec()
-                }
-                _ => {}
-            }
-        }
-        *self != before
-    }
-
-    /// SPS and PPS, once both are known.
-    pub fn get(&self) -> Option<(&[u8], &[u8])> {
-        (!self.sps.is_empty() && !self.pps.is_empty()).then_some((&self.sps, &self.pps))
-    }
-
-    /// How much colour the stream has: 4:4:4 takes a profile of its own.
-    pub fn chroma(&self) -> Chroma {
-        if self.sps.get(1) == Some(&HIGH_444) { Chroma::Yuv444 } else { Chroma::Yuv420 }
-    }
-
-    /// profile_idc, constraint flags and level_idc, as `profile-level-id` wants them.
-    pub fn profile_level_id(&self) -> Option<[u8; 3]> {
-        self.sps.get(1..4).and_then(|bytes| bytes.try_into().ok())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,32 +94,6 @@ mod tests {
         assert_eq!(units, [&[0x67, 1, 2, 3][..], &[0x68, 9], &[0x65, 7]]);
         assert_eq!(nal_units(&[]).count(), 0);
         assert_eq!(nal_units(&[0, 0, 1]).count(), 0);
-    }
-
-    #[test]
-    fn parameter_sets_are_noticed_when_they_change() {
-        let mut sets = ParameterSets::default();
-        let unit =
-            |level| [&[0, 0, 0, 1, 0x67, 0x42, 0xc0, level, 5][..], &[0, 0, 1, 0x68, 2]].concat();
-        assert!(sets.update(&unit(31)));
-        assert!(!sets.update(&unit(31)));
-        assert!(!sets.update(&[0, 0, 1, 0x41, 5]));
-        assert!(sets.update(&unit(40)));
-        assert_eq!(sets.profile_level_id(), Some([0x42, 0xc0, 40]));
-        assert_eq!(sets.chroma(), Chroma::Yuv420);
-        assert!(sets.update(&[0, 0, 1, 0x67, 0xf4, 0, 40, 5]));
-        assert_eq!(sets.chroma(), Chroma::Yuv444);
-        assert!(sets.update(&unit(40)));
-        assert_eq!(sets.get(), Some((&[0x67, 0x42, 0xc0, 40, 5][..], &[0x68, 2][..])));
-    }
-
-    #[test]
-    fn broken_parameter_sets_are_not_taken() {
-        let mut sets = ParameterSets::default();
-        let long = [&[0, 0, 1, 0x67][..], &[1; 5000]].concat();
-        assert!(!sets.update(&long));
-        assert!(!sets.update(&[0, 0, 1, 0x67, 1, 0, 0, 1, 0x68]));
-        assert_eq!((sets.get(), sets.profile_level_id()), (None, None));
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 //! ```text
 //!   guest ──▶ guest.rs ──▶ session.rs ──▶ video.rs ─┬▶ rtp.rs ──▶ pacer.rs ──▶ output/udp.rs ──▶ viewers
 //!   (agent)   connect      what was said            ├▶ rtcp.rs  (and back: feedback)
-//!                └─ clock.rs: the guest's clock     └▶ h264.rs ──▶ sdp.rs ──▶ SDP file
+//!                └─ clock.rs: the guest's clock     └▶ sets.rs ──▶ sdp.rs ──▶ SDP file
 //!                                └▶ feed.rs ──▶ all other viewers (and back: wishes, input.rs)
 //!                                  ├▶ rtsp.rs ──▶ players
 //!                                  ├▶ webrtc.rs ◀── http.rs ◀── browsers (access.rs, control.rs)
@@ -35,6 +35,7 @@ pub mod rtsp;
 pub mod sdp;
 pub mod service;
 pub mod session;
+pub mod sets;
 pub mod stats;
 pub mod status;
 pub mod ts;

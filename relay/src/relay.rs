@@ -21,11 +21,11 @@ use transom_protocol::{
 };
 
 use crate::{
-    feed::{Commands, Picture, Source, colour::Policy},
+    feed::{Commands, Picture, Source, codec::Preference, colour::Policy},
     guest::{self, ConnectError, GuestAddr},
-    h264::ParameterSets,
     link::{Link, LinkError},
     session::{AccessUnit, Event, Session, SessionError, Welcome},
+    sets::ParameterSets,
     stats::Collector,
     status::{State, Status},
     video::{Entry, Passage, Video},
@@ -63,6 +63,8 @@ pub struct Config {
     pub bitrate: Option<BitRate>,
     /// How much colour to ask for.
     pub chroma: Policy,
+    /// Which codec to ask for.
+    pub codec: Preference,
 }
 
 /// How a run ended that did not fail.
@@ -157,6 +159,7 @@ impl Relay {
         epoch: Instant,
     ) -> Self {
         source.set_policy(config.chroma);
+        source.set_preference(config.codec);
         Self {
             config,
             video,
@@ -345,6 +348,9 @@ impl Relay {
             if abilities.contains(Capabilities::YUV444) {
                 session.set_chroma(self.source.chroma(self.video.has_outputs()));
             }
+            if abilities.contains(Capabilities::HEVC) {
+                session.set_codec(self.source.codec(self.video.has_outputs()));
+            }
             if let Some(bitrate) = wishes.bitrate {
                 session.set_bitrate(self.config.bitrate.map_or(bitrate, |most| most.min(bitrate)));
             }
@@ -409,7 +415,7 @@ impl Relay {
         let seen = session.clock().estimate(now).map(|clock| clock.host_nanos(unit.times.seen));
         let taken = seen.unwrap_or(received).clamp(received - MAX_AGE, received);
         let passage = Passage { times: unit.times, bytes: unit.data.len(), received };
-        if unit.idr && self.sets.update(&unit.data) {
+        if unit.idr && self.sets.update(unit.codec, &unit.data) {
             self.source.tell(|news| news.sets = Some(self.sets.clone()));
         }
         let chroma = self.sets.chroma();

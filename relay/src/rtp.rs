@@ -1,4 +1,5 @@
-//! Access units into RTP packets, RFC 6184 packetization-mode 1. Pure: bytes in, bytes out.
+//! Access units into RTP packets: H.264 by RFC 6184 in packetization-mode 1, HEVC by RFC 7798. Pure:
+//! bytes in, bytes out.
 //!
 //! ```text
 //!   0                   1                   2                   3
@@ -15,15 +16,33 @@
 //!  | 28 | S E R type | part of a NAL unit           | FU-A: one too large
 //! ```
 //!
+//! HEVC has a NAL unit header of two bytes, and so have its payloads: an aggregation packet is of
+//! type 48, a fragmentation unit of type 49 with a third byte for S, E and the type.
+//!
 //! The packets of an access unit lie in one buffer, built once and shared by all targets. Those
 //! of an FU-A run are equally long, which is what segmentation offload asks for.
 
 use std::ops::Range;
 
-use crate::h264::{nal, nal_units};
+use transom_protocol::message::Codec;
 
-/// Payload type in RTP and SDP: the first of the dynamic ones.
+use crate::h264::{nal, nal_units};
+use crate::sets::hevc;
+
+/// Payload type of H.264 in RTP and SDP: the first of the dynamic ones.
 pub const PAYLOAD_TYPE: u8 = 96;
+
+/// That of HEVC. Another one, so that a receiver that was told of one codec never takes the other
+/// for it when a stream changes.
+pub const HEVC_PAYLOAD_TYPE: u8 = 97;
+
+/// The payload type of a codec.
+pub const fn payload_type(codec: Codec) -> u8 {
+    match codec {
+        Codec::H264 => PAYLOAD_TYPE,
+        Codec::Hevc => HEVC_PAYLOAD_TYPE,
+    }
+}
 
 /// Ticks of the RTP clock in a second, as RFC 6184 sets it.
 pub const CLOCK_RATE: u32 = 90_000;
@@ -43,6 +62,9 @@ const STAMP_STEP: u32 = 193;
 
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
+/// HEVC's: aggregation packet and fragmentation unit (RFC 7798, 4.4.2 and 4.4.3).
+const AP: u8 = 48;
+const FU: u8 = 49;
 const FU_START: u8 = 0x80;
 const FU_END: u8 = 0x40;
 
@@ -51,6 +73,8 @@ const FU_END: u8 = 0x40;
 pub struct Packetizer {
     ssrc: u32,
     sequence: u16,
+    /// Of the access unit under way.
+    codec: Codec,
     /// Timestamp of the host's time 0.
     base: u32,
     last: Option<u32>,
@@ -118,24 +142,33 @@ impl Packetizer {
     ///
     /// If `max` leaves no room for a fragment.
     pub fn new(ssrc: u32, sequence: u16, base: u32, max: usize) -> Self {
-        assert!(max > HEADER + 2, "a packet must have room for an FU-A header and a byte");
-        Self { ssrc, sequence, base, last: None, max, packets: 0, octets: 0 }
+        assert!(max > HEADER + 3, "a packet must have room for a fragment's header and a byte");
+        Self { ssrc, sequence, codec: Codec::H264, base, last: None, max, packets: 0, octets: 0 }
     }
 
-    /// Cuts an access unit into packets. `taken` is when its picture was seen, in nanoseconds of
-    /// the host's clock.
-    pub fn packetize(&mut self, access_unit: &[u8], taken: i64) -> Packets {
+    /// Cuts an access unit of a codec into packets. `taken` is when its picture was seen, in
+    /// nanoseconds of the host's clock.
+    pub fn packetize(&mut self, codec: Codec, access_unit: &[u8], taken: i64) -> Packets {
+        self.codec = codec;
         let timestamp = self.stamp(taken);
         let room = self.max - HEADER;
         let mut out = Packets {
             bytes: Vec::with_capacity(access_unit.len() + access_unit.len() / room * 16 + 256),
             ends: Vec::with_capacity(access_unit.len() / room + 4),
         };
-        // Types 0 and 24 up are not H.264's: as an RTP payload they would mean something else.
-        let mut units =
-            nal_units(access_unit).filter(|u| (1..STAP_A).contains(&nal::kind(u))).peekable();
+        // Types 0 and 24 up are not H.264's, those from 48 up not HEVC's: as an RTP payload they would
+        // mean something else.
+        let own = |unit: &&[u8]| match codec {
+            Codec::H264 => (1..STAP_A).contains(&nal::kind(unit)),
+            Codec::Hevc => unit.len() > 2 && hevc::kind(unit) < AP,
+        };
+        let mut units = nal_units(access_unit).filter(own).peekable();
         let mut small: Vec<&[u8]> = Vec::new();
-        let mut stap = 1;
+        let header = match codec {
+            Codec::H264 => 1,
+            Codec::Hevc => 2,
+        };
+        let mut stap = header;
         while let Some(unit) = units.next() {
             small.push(unit);
             stap += 2 + unit.len();
@@ -148,7 +181,7 @@ impl Packetizer {
                 _ => self.aggregate(&small, timestamp, &mut out),
             }
             small.clear();
-            stap = 1;
+            stap = header;
         }
         if let Some(last) = out.ends.len().checked_sub(1) {
             let at = out.span(last).start;
@@ -159,9 +192,24 @@ impl Packetizer {
 
     fn aggregate(&mut self, units: &[&[u8]], timestamp: u32, out: &mut Packets) {
         let forbidden = units.iter().fold(0, |f, unit| f | unit[0] & 0x80);
-        let importance = units.iter().map(|unit| unit[0] & 0x60).max().unwrap_or(0);
         self.begin(timestamp, out);
-        out.bytes.push(forbidden | importance | STAP_A);
+        match self.codec {
+            Codec::H264 => {
+                let importance = units.iter().map(|unit| unit[0] & 0x60).max().unwrap_or(0);
+                out.bytes.push(forbidden | importance | STAP_A);
+            }
+            // Of the lowest layer and temporal layer among them.
+            Codec::Hevc => {
+                let layers = |unit: &&[u8]| {
+                    let both = u16::from_be_bytes([unit[0], unit[1]]);
+                    (both >> 3 & 0x3f, both & 7)
+                };
+                let layer = units.iter().map(|unit| layers(unit).0).min().unwrap_or(0);
+                let temporal = units.iter().map(|unit| layers(unit).1).min().unwrap_or(1);
+                let header = u16::from(forbidden) << 8 | u16::from(AP) << 9 | layer << 3 | temporal;
+                out.bytes.extend_from_slice(&header.to_be_bytes());
+            }
+        }
         for unit in units {
             // They fit into a packet, whose length is a u16.
             out.bytes.extend_from_slice(&(unit.len() as u16).to_be_bytes());
@@ -171,14 +219,26 @@ impl Packetizer {
     }
 
     fn fragment(&mut self, unit: &[u8], timestamp: u32, out: &mut Packets) {
-        let (header, body) = (unit[0], &unit[1..]);
-        let parts = body.chunks(self.max - HEADER - 2);
+        let (header, body) = unit.split_at(match self.codec {
+            Codec::H264 => 1,
+            Codec::Hevc => 2,
+        });
+        let parts = body.chunks(self.max - HEADER - 1 - header.len());
         let last = parts.len() - 1;
         for (i, part) in parts.enumerate() {
             let start = if i == 0 { FU_START } else { 0 };
             let end = if i == last { FU_END } else { 0 };
-            let fu = [header & 0xe0 | FU_A, start | end | header & 0x1f];
-            self.packet(timestamp, out, &[&fu, part]);
+            match (self.codec, header) {
+                (Codec::Hevc, &[first, second]) => {
+                    let fu = [first & 0x81 | FU << 1, second, start | end | first >> 1 & 0x3f];
+                    self.packet(timestamp, out, &[&fu, part]);
+                }
+                _ => {
+                    let first = header[0];
+                    let fu = [first & 0xe0 | FU_A, start | end | first & 0x1f];
+                    self.packet(timestamp, out, &[&fu, part]);
+                }
+            }
         }
     }
 
@@ -189,7 +249,7 @@ impl Packetizer {
     }
 
     fn begin(&mut self, timestamp: u32, out: &mut Packets) {
-        out.bytes.extend_from_slice(&[0x80, PAYLOAD_TYPE]);
+        out.bytes.extend_from_slice(&[0x80, payload_type(self.codec)]);
         out.bytes.extend_from_slice(&self.sequence.to_be_bytes());
         out.bytes.extend_from_slice(&timestamp.to_be_bytes());
         out.bytes.extend_from_slice(&self.ssrc.to_be_bytes());
@@ -264,7 +324,7 @@ mod tests {
         ) {
             // A body without zeros holds no start code by chance.
             let mut packetizer = Packetizer::new(7, sequence, 0, max);
-            let packets = packetizer.packetize(&annex_b(&units), 2_000_000);
+            let packets = packetizer.packetize(Codec::H264, &annex_b(&units), 2_000_000);
             prop_assert!(packets.iter().all(|p| p.len() <= max));
             prop_assert_eq!(packetizer.sent().0 as usize, packets.len());
             let markers: Vec<_> = packets.iter().map(|p| p[1] >> 7).collect();
@@ -282,7 +342,7 @@ mod tests {
             sizes in prop::collection::vec(1usize..3000, 1..6), most in 1usize..60,
         ) {
             let units: Vec<_> = sizes.iter().map(|n| vec![0x65; *n]).collect();
-            let packets = Packetizer::new(1, 1, 1, 200).packetize(&annex_b(&units), 0);
+            let packets = Packetizer::new(1, 1, 1, 200).packetize(Codec::H264, &annex_b(&units), 0);
             let (mut at, mut cut) = (0, Vec::new());
             while at < packets.len() {
                 let (bytes, segment, count) = packets.run(at, packets.len(), most);
@@ -297,9 +357,38 @@ mod tests {
     }
 
     #[test]
+    fn hevc_has_headers_of_two_bytes_and_a_payload_type_of_its_own() {
+        let header = |kind: u8| [kind << 1, 1];
+        let unit = |kind, length| [&header(kind)[..], &vec![9; length]].concat();
+        let units = [unit(32, 3), unit(33, 4), unit(34, 2), unit(19, 500)];
+        let packets = Packetizer::new(1, 0, 0, 212).packetize(Codec::Hevc, &annex_b(&units), 0);
+        let all: Vec<_> = packets.iter().collect();
+        assert!(all.iter().all(|p| p[1] & 0x7f == HEVC_PAYLOAD_TYPE && p.len() <= 212));
+        // The parameter sets, each behind its length.
+        let mut sets = vec![AP << 1, 1];
+        for unit in &units[..3] {
+            sets.extend([0, unit.len() as u8]);
+            sets.extend(unit);
+        }
+        assert_eq!(&all[0][HEADER..], sets);
+        // Three parts of the slice, without its header but with its type, and the marker at the end.
+        assert_eq!(all.len(), 4);
+        let heads: Vec<_> = all[1..].iter().map(|p| (p[1] >> 7, &p[HEADER..HEADER + 3])).collect();
+        let fu = |flags: u8| [FU << 1, 1, flags | 19];
+        assert_eq!(heads, [(0, &fu(0x80)[..]), (0, &fu(0)[..]), (1, &fu(0x40)[..])]);
+        let body: Vec<u8> = all[1..].iter().flat_map(|p| p[HEADER + 3..].to_vec()).collect();
+        assert_eq!(body, units[3][2..]);
+        // What RTP itself has a meaning for is left out, and what has no header.
+        let strange = [unit(48, 5), unit(49, 5), vec![2], unit(63, 5)];
+        let packets = Packetizer::new(1, 0, 0, 212).packetize(Codec::Hevc, &annex_b(&strange), 0);
+        assert!(packets.is_empty());
+    }
+
+    #[test]
     fn parameter_sets_share_a_packet() {
         let units = [vec![0x67, 1, 2, 3], vec![0x68, 4], vec![0x65; 3000]];
-        let packets = Packetizer::new(1, 0, 0, DEFAULT_PACKET).packetize(&annex_b(&units), 0);
+        let packets =
+            Packetizer::new(1, 0, 0, DEFAULT_PACKET).packetize(Codec::H264, &annex_b(&units), 0);
         let first = packets.iter().next().expect("not empty");
         assert_eq!(&first[HEADER..], [0x78, 0, 4, 0x67, 1, 2, 3, 0, 2, 0x68, 4]);
         assert_eq!(packets.len(), 4);
@@ -308,8 +397,10 @@ mod tests {
     #[test]
     fn what_is_not_h264_is_left_out() {
         let units = [vec![0x78, 1], vec![0x60, 1], vec![0x7c, 0x85]];
-        assert!(Packetizer::new(1, 0, 0, 100).packetize(&annex_b(&units), 0).is_empty());
-        assert!(Packetizer::new(1, 0, 0, 100).packetize(&[], 0).is_empty());
+        assert!(
+            Packetizer::new(1, 0, 0, 100).packetize(Codec::H264, &annex_b(&units), 0).is_empty()
+        );
+        assert!(Packetizer::new(1, 0, 0, 100).packetize(Codec::H264, &[], 0).is_empty());
     }
 
     #[test]

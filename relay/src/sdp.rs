@@ -9,9 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use transom_protocol::message::Codec;
+
 use crate::{
-    h264::ParameterSets,
-    rtp::{CLOCK_RATE, PAYLOAD_TYPE},
+    rtp::{CLOCK_RATE, payload_type},
+    sets::ParameterSets,
 };
 
 /// What a description says beside the parameter sets.
@@ -27,7 +29,7 @@ pub struct Session {
     pub ttl: u8,
 }
 
-/// The description, or nothing while SPS and PPS are not known. RTCP goes to the port above.
+/// The description, or nothing while parameter sets are not known. RTCP goes to the port above.
 pub fn describe(session: &Session, version: u32, sets: &ParameterSets) -> Option<String> {
     let Session { id, origin, target, ttl } = session;
     let (ip, port) = (target.ip(), target.port());
@@ -39,8 +41,8 @@ pub fn describe(session: &Session, version: u32, sets: &ParameterSets) -> Option
         "s=Transom".into(),
         format!("c=IN {} {ip}{hops}", family(ip)),
         "t=0 0".into(),
-        format!("m=video {port} RTP/AVP {PAYLOAD_TYPE}"),
-        format!("a=rtpmap:{PAYLOAD_TYPE} H264/{CLOCK_RATE}"),
+        format!("m=video {port} RTP/AVP {}", payload_type(sets.codec())),
+        map(sets.codec()),
         format(sets)?,
         "a=recvonly".into(),
     ]))
@@ -53,6 +55,7 @@ pub fn describe_for_rtsp(
     track: &str,
     sets: &ParameterSets,
 ) -> Option<String> {
+    let payload = payload_type(sets.codec());
     let nowhere = if origin.is_ipv4() { "0.0.0.0" } else { "::" };
     Some(lines([
         "v=0".into(),
@@ -62,12 +65,12 @@ pub fn describe_for_rtsp(
         "t=0 0".into(),
         "a=control:*".into(),
         "a=range:npt=now-".into(),
-        format!("m=video 0 RTP/AVP {PAYLOAD_TYPE}"),
-        format!("a=rtpmap:{PAYLOAD_TYPE} H264/{CLOCK_RATE}"),
+        format!("m=video 0 RTP/AVP {payload}"),
+        map(sets.codec()),
         format(sets)?,
         // Receivers may ask for an IDR; those that know only AVP ignore this.
-        format!("a=rtcp-fb:{PAYLOAD_TYPE} nack pli"),
-        format!("a=rtcp-fb:{PAYLOAD_TYPE} ccm fir"),
+        format!("a=rtcp-fb:{payload} nack pli"),
+        format!("a=rtcp-fb:{payload} ccm fir"),
         format!("a=control:{track}"),
     ]))
 }
@@ -77,15 +80,36 @@ fn family(ip: IpAddr) -> &'static str {
 }
 
 fn format(sets: &ParameterSets) -> Option<String> {
-    let (sps, pps) = sets.get()?;
-    let [profile, constraints, level] = sets.profile_level_id()?;
-    Some(format!(
-        "a=fmtp:{PAYLOAD_TYPE} packetization-mode=1;\
-         profile-level-id={profile:02X}{constraints:02X}{level:02X};\
-         sprop-parameter-sets={},{}",
-        base64(sps),
-        base64(pps)
-    ))
+    let (vps, sps, pps) = sets.get()?;
+    let payload = payload_type(sets.codec());
+    match sets.codec() {
+        Codec::H264 => {
+            let [profile, constraints, level] = sets.profile_level_id()?;
+            Some(format!(
+                "a=fmtp:{payload} packetization-mode=1;\
+                 profile-level-id={profile:02X}{constraints:02X}{level:02X};\
+                 sprop-parameter-sets={},{}",
+                base64(sps),
+                base64(pps)
+            ))
+        }
+        // The profile that RFC 7798 takes for granted is Main, and the level stands in the SPS.
+        Codec::Hevc => Some(format!(
+            "a=fmtp:{payload} sprop-vps={};sprop-sps={};sprop-pps={}",
+            base64(vps),
+            base64(sps),
+            base64(pps)
+        )),
+    }
+}
+
+/// The codec's name and clock.
+fn map(codec: Codec) -> String {
+    let name = match codec {
+        Codec::H264 => "H264",
+        Codec::Hevc => "H265",
+    };
+    format!("a=rtpmap:{} {name}/{CLOCK_RATE}", payload_type(codec))
 }
 
 fn lines<const N: usize>(lines: [String; N]) -> String {
@@ -180,7 +204,10 @@ mod tests {
 
     fn sets() -> ParameterSets {
         let mut sets = ParameterSets::default();
-        sets.update(&[0, 0, 0, 1, 0x67, 0x42, 0xc0, 0x1f, 0xda, 0, 0, 1, 0x68, 0xce, 0x3c, 0x80]);
+        sets.update(
+            Codec::H264,
+            &[0, 0, 0, 1, 0x67, 0x42, 0xc0, 0x1f, 0xda, 0, 0, 1, 0x68, 0xce, 0x3c, 0x80],
+        );
         sets
     }
 
@@ -205,6 +232,25 @@ mod tests {
             a=fmtp:96 packetization-mode=1;profile-level-id=42C01F;sprop-parameter-sets=Z0LAH9o=,aM48gA==\r\n\
             a=recvonly\r\n";
         assert_eq!(describe(&session("192.0.2.9:5004"), 2, &sets()).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn hevc_is_described_by_all_of_its_parameter_sets() {
+        let mut sets = ParameterSets::default();
+        let unit =
+            [0, 0, 0, 1, 64, 1, 7, 0, 0, 1, 66, 1, 8, 9, 0, 0, 1, 68, 1, 3, 0, 0, 1, 38, 1, 0xaf];
+        sets.update(Codec::Hevc, &unit);
+        let expected = "m=video 5004 RTP/AVP 97\r\n\
+            a=rtpmap:97 H265/90000\r\n\
+            a=fmtp:97 sprop-vps=QAEH;sprop-sps=QgEICQ==;sprop-pps=RAED\r\n\
+            a=recvonly\r\n";
+        let text = describe(&session("192.0.2.9:5004"), 2, &sets).expect("all are known");
+        assert!(text.ends_with(expected), "{text}");
+        let ip = [192, 0, 2, 1].into();
+        let text = describe_for_rtsp(77, ip, "video", &sets).expect("all are known");
+        assert!(
+            text.contains("a=rtpmap:97 H265/90000\r\n") && text.contains("a=rtcp-fb:97 nack pli")
+        );
     }
 
     #[test]

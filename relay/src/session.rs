@@ -13,8 +13,8 @@ use transom_protocol::{
     BitRate, Capabilities, Chroma, FrameNumber, MAX_TEXT, Role, SessionId, StreamId, VERSION_MAX,
     VERSION_MIN,
     message::{
-        DisplayState, Farewell, FrameTimes, GuestControl, GuestHello, GuestMedia, HostControl,
-        HostHello, MAGIC, Refusal, Report, Text, VideoFormat,
+        Codec, DisplayState, Farewell, FrameTimes, GuestControl, GuestHello, GuestMedia,
+        HostControl, HostHello, MAGIC, Refusal, Report, Text, VideoFormat,
     },
     wire::{self, Frame, WireError},
 };
@@ -55,6 +55,8 @@ pub enum Event {
 /// One access unit of the video stream.
 #[derive(Debug, PartialEq)]
 pub struct AccessUnit {
+    /// What it is, as the start of its stream has said.
+    pub codec: Codec,
     /// Its number.
     pub number: FrameNumber,
     /// Whether it starts a decoder.
@@ -147,6 +149,9 @@ pub struct Session {
     bitrate: Option<BitRate>,
     /// What the guest was told, and what it is to be told.
     chroma: (Chroma, Chroma),
+    codec: (Codec, Codec),
+    /// What the stream is.
+    format: Codec,
     /// The number that the next access unit should have.
     expected: Option<FrameNumber>,
     /// Nothing is passed on before the first IDR of a stream.
@@ -176,6 +181,8 @@ impl Session {
             refresh: false,
             bitrate: None,
             chroma: Default::default(),
+            codec: (Codec::H264, Codec::H264),
+            format: Codec::H264,
             expected: None,
             decodable: false,
             skipped: 0,
@@ -278,10 +285,12 @@ impl Session {
         Ok(match message {
             GuestMedia::StreamStart { stream: StreamId::VIDEO, format } => {
                 (self.decodable, self.expected) = (false, None);
+                self.format = format.codec;
                 Some(Event::StreamStart(format))
             }
             GuestMedia::AccessUnit { stream: StreamId::VIDEO, number, idr, times, damage } => {
-                let unit = AccessUnit { number, idr, times, damage, data: frame.bulk };
+                let codec = self.format;
+                let unit = AccessUnit { codec, number, idr, times, damage, data: frame.bulk };
                 self.follow(unit).map(Event::AccessUnit)
             }
             GuestMedia::StreamStop { stream: StreamId::VIDEO } => Some(Event::StreamStop),
@@ -332,6 +341,11 @@ impl Session {
         self.chroma.1 = chroma;
     }
 
+    /// Says which codec viewers take; until then, the guest sends H.264.
+    pub fn set_codec(&mut self, codec: Codec) {
+        self.codec.1 = codec;
+    }
+
     /// Appends what is due to `out`.
     ///
     /// # Errors
@@ -348,6 +362,11 @@ impl Session {
             self.chroma.0 = self.chroma.1;
             let chroma = self.chroma.1;
             wire::encode(&HostControl::SetChroma { stream: StreamId::VIDEO, chroma }, 0, out);
+        }
+        if self.codec.0 != self.codec.1 {
+            self.codec.0 = self.codec.1;
+            let codec = self.codec.1;
+            wire::encode(&HostControl::SetCodec { stream: StreamId::VIDEO, codec }, 0, out);
         }
         if self.idr.wanted && self.idr.due().is_none_or(|due| due <= now) {
             self.idr = IdrGate { wanted: false, last: Some(now) };

@@ -9,13 +9,13 @@ use std::{
 };
 
 use crate::{
-    h264::ParameterSets,
     output::udp::UdpOutput,
     pacer::Pacer,
     rtcp::{self, Feedback, SenderReport},
     rtp::{Packetizer, Packets},
     sdp::{self, SdpError, SdpFile},
     session::AccessUnit,
+    sets::ParameterSets,
 };
 
 /// Between sender reports: viewers use them to line up streams, and one a second is small change.
@@ -138,11 +138,11 @@ impl Video {
         self.packets = if self.config.outputs.is_empty() {
             Packets::default()
         } else {
-            self.packetizer.packetize(&unit.data, taken)
+            self.packetizer.packetize(unit.codec, &unit.data, taken)
         };
         self.pacer.start(now, self.packets.len());
         if unit.idr
-            && self.sets.update(&unit.data)
+            && self.sets.update(unit.codec, &unit.data)
             && let (Some(file), Some(session)) = (&mut self.config.sdp, &self.session)
         {
             return Ok(file.update(session, &self.sets)?.then(|| file.path()));

@@ -23,7 +23,7 @@ use std::{
 use serde_json::json;
 use str0m::config::DtlsCert;
 use tokio::sync::Notify;
-use transom_protocol::Chroma;
+use transom_protocol::{Chroma, message::Codec};
 
 pub mod capacity;
 pub mod input;
@@ -135,6 +135,10 @@ pub fn news_json(news: &News) -> serde_json::Value {
         "type": "state", "state": news.state.name(), "text": news.state.to_string(),
         "width": news.format.as_ref().map(|format| format.width),
         "height": news.format.as_ref().map(|format| format.height),
+        "codec": news.format.map(|format| match format.codec {
+            Codec::H264 => "H.264",
+            Codec::Hevc => "HEVC",
+        }),
         "chroma": news.format.and(news.sets.as_ref()).map(|sets| match sets.chroma() {
             Chroma::Yuv420 => "4:2:0",
             Chroma::Yuv444 => "4:4:4",

@@ -200,23 +200,32 @@ impl Viewer {
         wait_for_sdp(sdp)?;
         let location = format!("location={}", sdp.display());
         let source = ["filesrc", &location, "!", "sdpdemux", "latency=0"];
-        Self::start_gstreamer(test, "gstreamer", &source)
+        Self::start_gstreamer(test, "gstreamer", &source, "h264")
+    }
+
+    /// The same for a stream of HEVC.
+    pub fn gstreamer_hevc(test: &Test, sdp: &Path) -> Result<Self> {
+        wait_for_sdp(sdp)?;
+        let location = format!("location={}", sdp.display());
+        let source = ["filesrc", &location, "!", "sdpdemux", "latency=0"];
+        Self::start_gstreamer(test, "gstreamer-hevc", &source, "h265")
     }
 
     /// GStreamer on an RTSP address, over `udp` or `tcp`; it counts frames but keeps none.
     pub fn gstreamer_rtsp(test: &Test, url: &str, transport: &str) -> Result<Self> {
         let (location, protocols) = (format!("location={url}"), format!("protocols={transport}"));
         let source = ["rtspsrc", &location, &protocols, "latency=0"];
-        Self::start_gstreamer(test, &format!("gstreamer-{transport}"), &source)
+        Self::start_gstreamer(test, &format!("gstreamer-{transport}"), &source, "h264")
     }
 
-    fn start_gstreamer(test: &Test, name: &str, source: &[&str]) -> Result<Self> {
+    fn start_gstreamer(test: &Test, name: &str, source: &[&str], codec: &str) -> Result<Self> {
+        let (depay, decoder) = (format!("rtp{codec}depay"), format!("avdec_{codec}"));
         // One pipe for both, which keeps what it says in order.
         let mut command = Process::command("sh");
         command
             .args(["-c", "exec \"$@\" 2>&1", "sh", "gst-launch-1.0", "-v"])
             .args(source)
-            .args(["!", "rtph264depay", "!", "avdec_h264"])
+            .args(["!", &depay, "!", &decoder])
             .args(["!", "fakesink", "silent=false", "sync=false"])
             // Warnings of all elements count as complaints.
             .env("GST_DEBUG", "2")

@@ -84,8 +84,69 @@ fn programs_that_know_nothing_of_us_encode_with_the_driver() {
             run("radeonsi", "gst-launch-1.0", &line)?;
             same(&format!("GStreamer, {options:?}"))?;
         }
+        // HEVC. Under the driver's own headers it is I_PCM, byte for byte; nobody here turns that on
+        // in headers of their own, and then the driver codes the mean of each block of 8x8.
+        let size = "1360x768";
+        make(size)?;
+        let coded = test.dir().join("coded.hevc").display().to_string();
+        let decoded = test.dir().join("decoded.nv12").display().to_string();
+        let read = ["-v", "error", "-f", "rawvideo", "-pix_fmt", "nv12", "-s", size, "-i", &raw];
+        let (from, to) = (format!("location={raw}"), format!("location={coded}"));
+        let gstreamer = |mode: &str| {
+            let parse = "rawvideoparse width=1360 height=768 format=nv12 ! vaapih265enc !";
+            let mut line = vec!["-q", "filesrc", &from, "!"];
+            line.extend(parse.split(' '));
+            line.extend(["video/x-h265,stream-format=byte-stream", "!", "filesink", &to]);
+            run(mode, "gst-launch-1.0", &line)
+        };
+        for (mode, options) in [
+            ("d3d12", Some(&["-qp", "30"][..])),
+            ("d3d12", None),
+            ("radeonsi", Some(&["-rc_mode", "CBR", "-b:v", "4M"])),
+            ("intel", Some(&["-low_power", "1", "-qp", "20"])),
+            ("no-pcm", Some(&["-qp", "12"])),
+            ("no-pcm", None),
+        ] {
+            match options {
+                Some(options) => {
+                    let encode = ["-vf", "hwupload", "-c:v", "hevc_vaapi"];
+                    let out = ["-y", &coded[..]];
+                    run(mode, "ffmpeg", &[&device, &read[..], &encode, options, &out].concat())?
+                }
+                None => gstreamer(mode)?,
+            };
+            // Whatever a decoder says is an error: nothing of the stream may be strange to it.
+            let decode = ["-v", "error", "-xerror", "-f", "hevc", "-i", &coded, "-pix_fmt", "nv12"];
+            run("", "ffmpeg", &[&decode[..], &["-f", "rawvideo", "-y", &decoded]].concat())?;
+            let (was, is) = (std::fs::read(&raw)?, std::fs::read(&decoded)?);
+            ensure!(was.len() == is.len(), "{mode}, {options:?}: {} bytes", is.len());
+            if mode == "d3d12" {
+                ensure!(was == is, "HEVC, {mode}, {options:?}: decoded pictures differ");
+            } else {
+                let off = worst_block(&was, &is, (1360, 768));
+                ensure!(off < 12, "HEVC, {mode}, {options:?}: a block is off by {off}");
+            }
+        }
         Ok(())
     });
+}
+
+/// How far the mean of a block of 8x8 samples of luma is off at most, in all pictures.
+fn worst_block(one: &[u8], other: &[u8], (width, height): (usize, usize)) -> u64 {
+    let frames = one.chunks(width * height * 3 / 2).zip(other.chunks(width * height * 3 / 2));
+    frames
+        .flat_map(|(one, other)| {
+            (0..height / 8 * (width / 8)).map(move |block| {
+                let at = block / (width / 8) * 8 * width + block % (width / 8) * 8;
+                let sum = |picture: &[u8]| -> u64 {
+                    let row = |y| picture[at + y * width..][..8].iter().map(|v| u64::from(*v));
+                    (0..8).flat_map(row).sum()
+                };
+                sum(one).abs_diff(sum(other)) / 64
+            })
+        })
+        .max()
+        .unwrap_or(0)
 }
 
 /// A guest with a still picture on its screen, and the driver.
@@ -374,6 +435,83 @@ fn the_stream_goes_on_whatever_the_driver_does() {
             // The helper ends with the agent, even one that hangs in its driver.
             guest.run("while pidof transom-agent; do sleep 0.02; done")?;
         }
+        Ok(())
+    });
+}
+
+/// Waits until a relay describes its stream as this codec's.
+fn wait_described(relay: &Relay, codec: &str) -> Result<()> {
+    let end = std::time::Instant::now() + SOON;
+    loop {
+        let text = std::fs::read_to_string(relay.sdp()).unwrap_or_default();
+        if text.contains(&format!(" {codec}/90000")) {
+            return Ok(());
+        }
+        ensure!(std::time::Instant::now() < end, "never described as {codec}: {text}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn hevc_reaches_players_until_the_driver_fails() {
+    machine_test("hevc reaches players until the driver fails", LIMIT, |test| {
+        let guest = guest(test, "")?;
+        let mut card = guest.testcard()?;
+        // Headers as given, and of its own.
+        for (seed, mode) in [(20, "radeonsi"), (21, "d3d12")] {
+            va::set_mode(&guest, mode)?;
+            guest.start_agent(&[])?;
+            // Small, as samples are not compressed.
+            card.tell("mode 640x480 XRGB8888")?;
+            card.tell(&format!("still {seed}"))?;
+            let rtsp = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+            let settings = [("TRANSOM_CODEC", "hevc"), ("TRANSOM_RTSP", rtsp.as_str())];
+            let relay = Relay::start_with(test, &guest, &settings)?;
+            wait_described(&relay, "H265").with_context(|| mode.to_owned())?;
+            let viewer = Viewer::ffmpeg(test, &relay.sdp())?;
+            let truth = if mode == "d3d12" { 29.0 } else { TRUE };
+            let expected = pattern(seed, 640, 480);
+            let psnr = viewer.wait_like(&expected, truth, SOON).context(mode)?;
+            println!("HEVC, {mode}: {psnr:.1} dB");
+            let info = diag(&guest, "info")?;
+            ensure!(info["facts"]["encoder.profile"] == "HEVC Main", "{info:#}");
+            if mode == "radeonsi" {
+                let url = format!("rtsp://{rtsp}/guest");
+                for transport in ["udp", "tcp"] {
+                    let viewer = Viewer::ffmpeg_rtsp(test, &url, transport)?;
+                    viewer
+                        .wait_like(&expected, TRUE, SOON)
+                        .with_context(|| transport.to_owned())?;
+                }
+                card.tell("animate box")?;
+                // Both want the same port.
+                drop(viewer);
+                let viewer = Viewer::gstreamer_hevc(test, &relay.sdp())?;
+                viewer.wait_frames(20, SOON).context("GStreamer")?;
+            }
+            drop(relay);
+            guest.kill_agent("TERM")?;
+            guest.run("while pidof transom-agent; do sleep 0.02; done")?;
+        }
+        // The driver fails in mid-stream: the stream goes on as H.264, which is told to everybody.
+        va::set_mode(&guest, "fail-after=30")?;
+        guest.start_agent(&[])?;
+        card.tell("mode 640x480 XRGB8888")?;
+        card.tell("still 30")?;
+        let rtsp = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let settings = [("TRANSOM_CODEC", "hevc"), ("TRANSOM_RTSP", rtsp.as_str())];
+        let relay = Relay::start_with(test, &guest, &settings)?;
+        wait_described(&relay, "H265")?;
+        let player = Viewer::ffmpeg_rtsp(test, &format!("rtsp://{rtsp}/guest"), "tcp")?;
+        player.wait_like(&pattern(30, 640, 480), TRUE, SOON).context("before the fault")?;
+        card.tell("animate box")?;
+        wait_agent(&guest, "given up for 2 s: vaEndPicture")?;
+        wait_described(&relay, "H264")?;
+        relay.wait_log("the stream has another codec now")?;
+        drop(player);
+        card.tell("still 31")?;
+        let viewer = Viewer::ffmpeg_rtsp(test, &format!("rtsp://{rtsp}/guest"), "tcp")?;
+        viewer.wait_like(&pattern(31, 640, 480), TRUE, SOON).context("behind the fault")?;
         Ok(())
     });
 }

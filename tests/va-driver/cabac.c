@@ -1,4 +1,5 @@
-/* The arithmetic coder of ITU-T H.264, 9.3, as far as P_Skip and I_PCM need it. */
+/* The arithmetic coder of ITU-T H.264, 9.3, as far as P_Skip and I_PCM need it, and of H.265, whose
+ * engine is the same. */
 #include "driver.h"
 
 /* Table 9-44: rangeTabLPS. */
@@ -33,6 +34,11 @@ static void init(struct cabac *c, unsigned context, const int8_t mn[2], int qp) 
     state = state < 1 ? 1 : state > 126 ? 126 : state;
     c->mps[context] = state > 63;
     c->state[context] = (uint8_t)(state > 63 ? state - 64 : 63 - state);
+}
+
+void cabac_context(struct cabac *c, unsigned context, unsigned value, int qp) {
+    const int8_t mn[2] = {(int8_t)((int)(value >> 4) * 5 - 45), (int8_t)((int)(value & 15) * 8 - 16)};
+    init(c, context, mn, qp < 0 ? 0 : qp > 51 ? 51 : qp);
 }
 
 void cabac_restart(struct cabac *c) {
@@ -97,4 +103,18 @@ void cabac_terminate(struct cabac *c, unsigned bin) {
     renormalise(c);
     put(c, c->low >> 9 & 1);
     bits_put(c->out, 2, (c->low >> 7 & 3) | 1);
+}
+
+void cabac_bypass(struct cabac *c, unsigned bin) {
+    c->low <<= 1;
+    if (bin) c->low += c->range;
+    if (c->low >= 1024) {
+        c->low -= 1024;
+        put(c, 1);
+    } else if (c->low < 512) {
+        put(c, 0);
+    } else {
+        c->low -= 512;
+        c->outstanding++;
+    }
 }

@@ -9,15 +9,16 @@ static bool has_profile(const struct driver *driver, VAProfile profile) {
     case VAProfileNone: return !driver->mode.no_vpp;
     case VAProfileH264ConstrainedBaseline: return !driver->mode.main_high;
     case VAProfileH264Main: case VAProfileH264High: return true;
+    case VAProfileHEVCMain: return !driver->mode.no_hevc;
     default: return false;
     }
 }
 
 static VAStatus query_profiles(VADriverContextP ctx, VAProfile *list, int *count) {
-    static const VAProfile all[] = {VAProfileNone, VAProfileH264ConstrainedBaseline, VAProfileH264Main, VAProfileH264High};
+    static const VAProfile all[] = {VAProfileNone, VAProfileH264ConstrainedBaseline, VAProfileH264Main, VAProfileH264High, VAProfileHEVCMain};
     ENTER;
     *count = 0;
-    for (unsigned i = 0; i < 4; i++) if (has_profile(driver, all[i])) list[(*count)++] = all[i];
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++) if (has_profile(driver, all[i])) list[(*count)++] = all[i];
     return VA_STATUS_SUCCESS;
 }
 
@@ -41,7 +42,7 @@ static VAStatus get_attributes(VADriverContextP ctx, VAProfile profile, VAEntryp
     ENTER;
     if (!has_profile(driver, profile)) return VA_STATUS_ERROR_UNSUPPORTED_PROFILE;
     if (!has_entrypoint(driver, profile, entrypoint)) return VA_STATUS_ERROR_UNSUPPORTED_ENTRYPOINT;
-    bool encodes = profile != VAProfileNone;
+    bool encodes = profile != VAProfileNone, hevc = profile == VAProfileHEVCMain;
     for (int i = 0; i < count; i++) {
         uint32_t value = VA_ATTRIB_NOT_SUPPORTED;
         switch (list[i].type) {
@@ -58,14 +59,31 @@ static VAStatus get_attributes(VADriverContextP ctx, VAProfile profile, VAEntryp
                     VA_ENC_PACKED_HEADER_SEQUENCE | VA_ENC_PACKED_HEADER_PICTURE | VA_ENC_PACKED_HEADER_SLICE |
                     VA_ENC_PACKED_HEADER_MISC | VA_ENC_PACKED_HEADER_RAW_DATA;
             break;
-        case VAConfigAttribEncMaxRefFrames: value = 1; break;
+        case VAConfigAttribEncMaxRefFrames: value = hevc && driver->mode.both_lists ? 1 | 1 << 16 : 1; break;
         case VAConfigAttribMaxFrameSize: value = 1; break;
         case VAConfigAttribEncIntraRefresh:
-            if (driver->mode.refresh) value = VA_ENC_INTRA_REFRESH_ROLLING_COLUMN | VA_ENC_INTRA_REFRESH_ROLLING_ROW | VA_ENC_INTRA_REFRESH_P_FRAME;
+            if (driver->mode.refresh && !hevc) value = VA_ENC_INTRA_REFRESH_ROLLING_COLUMN | VA_ENC_INTRA_REFRESH_ROLLING_ROW | VA_ENC_INTRA_REFRESH_P_FRAME;
             break;
         case VAConfigAttribEncROI: {
             VAConfigAttribValEncROI regions = {.bits = {.num_roi_regions = MAX_REGIONS, .roi_rc_qp_delta_support = 1}};
-            if (driver->mode.roi) value = regions.value;
+            if (driver->mode.roi && !hevc) value = regions.value;
+            break;
+        }
+        case VAConfigAttribPredictionDirection:
+            if (hevc) value = VA_PREDICTION_DIRECTION_PREVIOUS | (driver->mode.both_lists ? VA_PREDICTION_DIRECTION_BI_NOT_EMPTY : 0);
+            break;
+        case VAConfigAttribEncHEVCFeatures: {
+            /* It can do nothing but I_PCM well, and says so. */
+            VAConfigAttribValEncHEVCFeatures features = {.bits = {.pcm = driver->mode.no_pcm ? VA_FEATURE_NOT_SUPPORTED : VA_FEATURE_REQUIRED, .cu_qp_delta = VA_FEATURE_SUPPORTED}};
+            if (hevc) value = features.value;
+            break;
+        }
+        case VAConfigAttribEncHEVCBlockSizes: {
+            /* Coding tree blocks of 32, coding blocks from 8 on, transform blocks of 4 to 32, I_PCM of 8 to 32. */
+            VAConfigAttribValEncHEVCBlockSizes sizes = {.bits = {.log2_max_coding_tree_block_size_minus3 = 2, .log2_min_coding_tree_block_size_minus3 = 2,
+                .log2_max_luma_transform_block_size_minus2 = 3, .max_max_transform_hierarchy_depth_inter = 2, .max_max_transform_hierarchy_depth_intra = 2,
+                .log2_max_pcm_coding_block_size_minus3 = 2}};
+            if (hevc) value = sizes.value;
             break;
         }
         case VAConfigAttribEncMaxSlices: value = MAX_SLICES; break;

@@ -166,7 +166,7 @@ EXPORT VAStatus __vaDriverInit_1_17(VADriverContextP ctx) {
     pthread_mutexattr_destroy(&again);
     ctx->pDriverData = driver;
     ctx->version_major = 1, ctx->version_minor = 17;
-    ctx->max_profiles = 4, ctx->max_entrypoints = 2, ctx->max_attributes = 16;
+    ctx->max_profiles = 5, ctx->max_entrypoints = 2, ctx->max_attributes = 16;
     ctx->max_image_formats = 3, ctx->max_subpic_formats = 1, ctx->max_display_attributes = 1;
     ctx->str_vendor = "Transom software driver for tests";
 

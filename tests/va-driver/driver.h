@@ -11,6 +11,7 @@
 #include <va/va_backend_vpp.h>
 #include <va/va_drmcommon.h>
 #include <va/va_enc_h264.h>
+#include <va/va_enc_hevc.h>
 #include <va/va_vpp.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -41,6 +42,9 @@ struct mode {
     bool drops_sei;    /* forgets packed headers that are no parameter sets and no slices */
     bool idle;         /* does no work at all for P pictures and conversions: all that is left is its client's */
     bool no_encode;    /* decodes only, or so it says */
+    bool no_hevc;      /* knows H.264 alone */
+    bool no_pcm;       /* HEVC without I_PCM: the mean of each block is all that is coded */
+    bool both_lists;   /* HEVC in B slices whose lists have the same picture in them, never in P slices */
     bool lying_pitch;  /* derived images claim to be larger than their buffer */
     bool wrong_size;   /* its own SPS forgets the cropping */
     long fail_after;   /* frames until vaEndPicture fails; -1: never */
@@ -103,6 +107,8 @@ struct job {
     bool has_sequence, has_picture;
     VAEncPictureParameterBufferH264 picture;
     VAEncSliceParameterBufferH264 slices[MAX_SLICES];
+    VAEncPictureParameterBufferHEVC hevc_picture;
+    VAEncSliceParameterBufferHEVC hevc_slices[MAX_SLICES];
     unsigned slice_count;
     struct packed packed[MAX_PACKED];
     unsigned packed_count;
@@ -120,6 +126,7 @@ struct context {
     uint32_t width, height;
     struct surface source; /* the picture at work on, as whole macroblocks */
     VAEncSequenceParameterBufferH264 sequence; /* stays in force until the next */
+    VAEncSequenceParameterBufferHEVC hevc_sequence;
     bool has_sequence;
     struct job job;
     uint32_t own_frame_num, own_idr; /* for headers of the driver's own */
@@ -234,6 +241,55 @@ void slice_keep(const struct surface *from, struct surface *to, uint32_t x, uint
 
 /* encode.c */
 VAStatus encode_run(struct driver *, struct context *);
+/* Writes a NAL unit behind its start code; false when it does not fit. */
+bool encode_nal(struct buffer *out, const struct bits *unit);
+/* Non-slice headers of the caller, in its order. */
+bool encode_headers(const struct job *, bool drops_sei, struct buffer *out);
+/* The caller's header of a slice: from behind its start code on. */
+const struct packed *encode_slice_header(const struct job *, unsigned index);
+bool encode_packed(const struct packed *, struct bits *);
+
+/* What a picture works on: found by each codec in its own parameters. */
+struct subject {
+    VASurfaceID picture, reference;
+    VABufferID coded;
+    uint32_t width, height; /* of what is coded */
+    bool inter;
+};
+
+/* hevc.c */
+bool hevc_is(const struct context *);
+bool hevc_subject(const struct context *, struct subject *);
+VAStatus hevc_write(struct driver *, struct context *, struct surface *source, struct surface *picture,
+                    struct surface *reference, struct buffer *out);
+
+/* hevc_slice.c: what becomes of each coding unit. */
+struct hevc_coding {
+    const struct surface *source, *reference; /* without a reference nothing is skipped */
+    struct surface *out;                /* what a decoder will have, but for deblocking */
+    uint32_t width, height;             /* multiples of the smallest coding block */
+    unsigned ctb, cb;                   /* log2 of the largest and of the smallest coding block */
+    unsigned pcm_least, pcm_most;       /* log2 of the I_PCM blocks; 0: there are none */
+    bool pcm_whole;                     /* ... whose samples have all of their bits */
+    unsigned tb_least;                  /* log2 of the smallest transform block */
+    bool hierarchy;                     /* transform blocks may be split */
+    bool inter, both, init_flag;        /* P or B; B; cabac_init_flag */
+    bool bypass_flag, qp_delta, skip_flag, sao; /* what the parameter sets have in each unit */
+    unsigned merge_candidates;
+    unsigned group;                     /* log2 of the smallest quantisation group */
+    int qp, cb_offset, cr_offset;
+    uint32_t first, count;              /* coding tree units */
+    uint8_t number;                     /* of the slice, from 1 */
+    uint8_t *done, *depth, *skipped;    /* of each 8x8 block: its slice, its depth, whether it was skipped */
+};
+bool hevc_same(const struct surface *, const struct surface *, uint32_t width, uint32_t height);
+void hevc_slice(struct bits *, struct hevc_coding *);
+
+/* hevc_headers.c */
+void hevc_vps(struct bits *, const struct context *);
+void hevc_sps(struct bits *, const struct context *, bool pcm, bool crop);
+void hevc_pps(struct bits *, const struct context *);
+void hevc_slice_header(struct bits *, const struct context *, const VAEncSliceParameterBufferHEVC *, unsigned address_bits);
 
 /* rate.c: what the caller says of it, and what it leaves for a picture. */
 void rate_take(struct context *, const struct buffer *misc);
@@ -252,5 +308,8 @@ void cabac_begin(struct cabac *, struct bits *out, bool intra, unsigned init_idc
 void cabac_restart(struct cabac *);
 void cabac_bin(struct cabac *, unsigned context, unsigned bin);
 void cabac_terminate(struct cabac *, unsigned bin);
+void cabac_bypass(struct cabac *, unsigned bin);
+/* A context of ITU-T H.265, by its initValue (9.3.2.2). */
+void cabac_context(struct cabac *, unsigned context, unsigned value, int qp);
 
 #endif

@@ -1,4 +1,4 @@
-/* One picture of H.264: what equals the reference is skipped, everything else is I_PCM; or, if the
+/* One picture: H.264 here, HEVC in hevc.c. In H.264 what equals the reference is skipped, everything else is I_PCM; or, if the
  * driver shall be `paced`, as much of it as the rate allows.
  *
  * In: the source surface, the caller's parameters and packed headers. Out: an access unit under those
@@ -64,14 +64,28 @@ static bool nal(struct buffer *out, uint8_t header, const struct bits *payload) 
     return fits;
 }
 
-/* A packed slice header: the bits behind its NAL unit's header byte, and that byte. */
-static bool packed_slice(const struct packed *packed, struct bits *bits, uint8_t *header) {
+bool encode_nal(struct buffer *out, const struct bits *unit) {
+    static const uint8_t start[4] = {0, 0, 0, 1};
+    size_t used = out->used;
+    if (unit->failed || used + 4 > out->size) return false;
+    memcpy(out->data + used, start, 4);
+    used += 4;
+    bool fits = bits_escape(unit->bytes, unit->length, out->data, &used, out->size);
+    out->used = (uint32_t)used;
+    return fits;
+}
+
+/* Where a packed header's NAL unit begins: behind its start code; 0: nowhere. */
+static size_t unit_begin(const struct packed *packed) {
     size_t total = (packed->bits + 7) / 8, at = 0;
-    if (total > packed->size || total < 6) return false;
+    if (total > packed->size || total < 6) return 0;
     while (at < total && packed->data[at] == 0) at++;
-    if (at < 2 || at + 2 >= total || packed->data[at] != 1) return false;
-    *header = packed->data[at + 1];
-    at += 2;
+    return at < 2 || at + 3 >= total || packed->data[at] != 1 ? 0 : at + 1;
+}
+
+/* Its bits from `at` on. */
+static bool unit_bits(const struct packed *packed, size_t at, struct bits *bits) {
+    size_t total = (packed->bits + 7) / 8;
     uint8_t *plain = malloc(total - at);
     if (!plain) return false;
     size_t length = total - at;
@@ -83,8 +97,20 @@ static bool packed_slice(const struct packed *packed, struct bits *bits, uint8_t
     return true;
 }
 
-/* Non-slice headers of the caller, in its order. */
-static bool copy_headers(const struct job *job, bool drops_sei, struct buffer *out) {
+/* A packed slice header: the bits behind its NAL unit's header byte, and that byte. */
+static bool packed_slice(const struct packed *packed, struct bits *bits, uint8_t *header) {
+    size_t at = unit_begin(packed);
+    if (!at) return false;
+    *header = packed->data[at];
+    return unit_bits(packed, at + 1, bits);
+}
+
+bool encode_packed(const struct packed *packed, struct bits *bits) {
+    size_t at = unit_begin(packed);
+    return at && unit_bits(packed, at, bits);
+}
+
+bool encode_headers(const struct job *job, bool drops_sei, struct buffer *out) {
     for (unsigned i = 0; i < job->packed_count; i++) {
         const struct packed *p = &job->packed[i];
         size_t size = p->bits / 8;
@@ -109,7 +135,7 @@ static bool copy_headers(const struct job *job, bool drops_sei, struct buffer *o
     return true;
 }
 
-static const struct packed *slice_header(const struct job *job, unsigned index) {
+const struct packed *encode_slice_header(const struct job *job, unsigned index) {
     for (unsigned i = 0; i < job->packed_count; i++)
         if (job->packed[i].type == VAEncPackedHeaderH264_Slice && index-- == 0) return &job->packed[i];
     return NULL;
@@ -134,7 +160,7 @@ static VAStatus write_picture(struct driver *driver, struct context *context, st
     };
     if (idr) context->own_frame_num = 0, context->own_idr++;
     struct bits bits = {0};
-    bool fits = own || copy_headers(job, driver->mode.drops_sei, out);
+    bool fits = own || encode_headers(job, driver->mode.drops_sei, out);
     if (idr && (own || job->packed_count == 0)) {
         headers_sps(&bits, context, &headers);
         fits = fits && nal(out, 0x67, &bits);
@@ -153,7 +179,7 @@ static VAStatus write_picture(struct driver *driver, struct context *context, st
             break;
         }
         uint8_t header = (uint8_t)(job->picture.pic_fields.bits.reference_pic_flag ? 0x60 : 0) | (idr ? NAL_IDR : NAL_SLICE);
-        const struct packed *packed = own ? NULL : slice_header(job, i);
+        const struct packed *packed = own ? NULL : encode_slice_header(job, i);
         bits.length = 0;
         int qp = job->picture.pic_init_qp + slice->slice_qp_delta;
         bool quiet = is_quiet(slice, qp);
@@ -190,21 +216,33 @@ static VAStatus write_picture(struct driver *driver, struct context *context, st
     return status;
 }
 
+static bool h264_subject(const struct context *context, struct subject *it) {
+    const struct job *job = &context->job;
+    const VAEncSequenceParameterBufferH264 *s = &context->sequence;
+    *it = (struct subject){.picture = job->picture.CurrPic.picture_id, .coded = job->picture.coded_buf,
+                           .width = s->picture_width_in_mbs * 16u, .height = s->picture_height_in_mbs * 16u,
+                           .inter = job->slices[0].slice_type % 5 == 0,
+                           .reference = job->slices[0].RefPicList0[0].picture_id};
+    return true;
+}
+
 VAStatus encode_run(struct driver *driver, struct context *context) {
     struct job *job = &context->job;
     struct surface *source = LOOKUP(driver, surfaces, SURFACES, job->target);
     if (!source) return VA_STATUS_ERROR_INVALID_SURFACE;
     if (!context->has_sequence || !job->has_picture || job->slice_count == 0) return VA_STATUS_ERROR_INVALID_PARAMETER;
-    struct surface *picture = LOOKUP(driver, surfaces, SURFACES, job->picture.CurrPic.picture_id);
-    struct buffer *out = LOOKUP(driver, buffers, BUFFERS, job->picture.coded_buf);
+    struct subject it;
+    if (!(hevc_is(context) ? hevc_subject(context, &it) : h264_subject(context, &it))) return VA_STATUS_ERROR_INVALID_PARAMETER;
+    struct surface *picture = LOOKUP(driver, surfaces, SURFACES, it.picture);
+    struct buffer *out = LOOKUP(driver, buffers, BUFFERS, it.coded);
     if (!picture || source->pixels.fourcc != VA_FOURCC_NV12) return VA_STATUS_ERROR_INVALID_SURFACE;
     if (!out || out->type != VAEncCodedBufferType) return VA_STATUS_ERROR_INVALID_BUFFER;
-    uint32_t columns = context->sequence.picture_width_in_mbs, rows = context->sequence.picture_height_in_mbs;
-    if (!columns || !rows || columns > MAX_EDGE / 16 || rows > MAX_EDGE / 16) return VA_STATUS_ERROR_INVALID_PARAMETER;
+    if (!it.width || !it.height || it.width > MAX_EDGE || it.height > MAX_EDGE) return VA_STATUS_ERROR_INVALID_PARAMETER;
+    uint32_t columns = (it.width + 15) / 16, rows = (it.height + 15) / 16;
 
     struct surface *reference = NULL;
-    if (job->slices[0].slice_type % 5 == 0) {
-        reference = LOOKUP(driver, surfaces, SURFACES, job->slices[0].RefPicList0[0].picture_id);
+    if (it.inter) {
+        reference = LOOKUP(driver, surfaces, SURFACES, it.reference);
         if (!reference || !reference->coded || reference->columns != columns || reference->rows != rows || reference == picture)
             return VA_STATUS_ERROR_INVALID_PARAMETER;
     }
@@ -215,10 +253,11 @@ VAStatus encode_run(struct driver *driver, struct context *context) {
 #define FROM(when) (mode->when >= 0 && frame >= mode->when)
     if (FROM(crash_after)) __builtin_trap();
     if (FROM(fail_after)) return VA_STATUS_ERROR_OPERATION_FAILED;
-    bool idle = mode->idle && reference;
+    bool idle = mode->idle && reference && !hevc_is(context);
     if (!idle && !load(source, &context->source, columns, rows)) return VA_STATUS_ERROR_ALLOCATION_FAILED;
     if (!room(picture, columns, rows)) return VA_STATUS_ERROR_ALLOCATION_FAILED;
-    VAStatus status = write_picture(driver, context, idle ? picture : &context->source, picture, reference, out);
+    VAStatus status = hevc_is(context) ? hevc_write(driver, context, &context->source, picture, reference, out)
+                                       : write_picture(driver, context, idle ? picture : &context->source, picture, reference, out);
     if (FROM(garbage_after)) {
         uint32_t noise = 12345;
         for (uint32_t i = 0; i < out->used; i++) {

@@ -1,7 +1,7 @@
 /* How the driver behaves: TRANSOM_VA_MODE, words with commas between them.
  *
  * Whole drivers: d3d12 (own headers, Main and High, no import, no RGB in video processing), intel
- * (EncSliceLP alone), radeonsi (headers as given, which is also what happens without any word). Single
+ * (EncSliceLP alone, HEVC without P slices), radeonsi (headers as given, which is also what happens without any word). Single
  * habits and faults carry the names of `struct mode`; those that end in -after take =FRAMES. */
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +20,7 @@ bool mode_read(struct mode *mode, const char *text) {
         {"no-import", &mode->no_import}, {"no-bgrx", &mode->no_bgrx}, {"no-blend", &mode->no_blend}, {"no-vpp", &mode->no_vpp},
         {"no-derive", &mode->no_derive}, {"no-encode", &mode->no_encode}, {"paced", &mode->paced}, {"capped", &mode->capped}, {"idle", &mode->idle},
         {"refresh", &mode->refresh}, {"roi", &mode->roi}, {"drops-sei", &mode->drops_sei},
+        {"no-hevc", &mode->no_hevc}, {"no-pcm", &mode->no_pcm}, {"both-lists", &mode->both_lists},
         {"lying-pitch", &mode->lying_pitch}, {"wrong-size", &mode->wrong_size},
     };
     const struct { const char *name; long *frames; } faults[] = {
@@ -34,7 +35,7 @@ bool mode_read(struct mode *mode, const char *text) {
         if (is(text, length, "d3d12")) {
             known = mode->own_headers = mode->main_high = mode->no_import = mode->no_bgrx = mode->no_blend = true;
         } else if (is(text, length, "intel")) {
-            known = mode->low_power = true;
+            known = mode->low_power = mode->both_lists = true;
         }
         for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
             if (is(text, length, flags[i].name)) known = *flags[i].flag = true;

@@ -91,22 +91,38 @@ static VAStatus render_one(struct context *context, const struct buffer *buffer)
 #define NEED(type) if (size < sizeof(type)) return VA_STATUS_ERROR_INVALID_BUFFER
     switch (buffer->type) {
     case VAEncSequenceParameterBufferType:
+        if (hevc_is(context)) {
+            NEED(VAEncSequenceParameterBufferHEVC);
+            memcpy(&context->hevc_sequence, buffer->data, sizeof context->hevc_sequence);
+            context->has_sequence = job->has_sequence = true;
+            break;
+        }
         NEED(VAEncSequenceParameterBufferH264);
         memcpy(&context->sequence, buffer->data, sizeof context->sequence);
         context->has_sequence = job->has_sequence = true;
         break;
     case VAEncPictureParameterBufferType:
+        if (hevc_is(context)) {
+            NEED(VAEncPictureParameterBufferHEVC);
+            memcpy(&job->hevc_picture, buffer->data, sizeof job->hevc_picture);
+            job->has_picture = true;
+            break;
+        }
         NEED(VAEncPictureParameterBufferH264);
         memcpy(&job->picture, buffer->data, sizeof job->picture);
         job->has_picture = true;
         break;
-    case VAEncSliceParameterBufferType:
-        NEED(VAEncSliceParameterBufferH264);
+    case VAEncSliceParameterBufferType: {
+        size_t each = hevc_is(context) ? sizeof *job->hevc_slices : sizeof *job->slices;
+        if (buffer->size < each) return VA_STATUS_ERROR_INVALID_BUFFER;
         for (unsigned i = 0; i < buffer->count; i++) {
             if (job->slice_count == MAX_SLICES) return VA_STATUS_ERROR_INVALID_PARAMETER;
-            memcpy(&job->slices[job->slice_count++], buffer->data + (size_t)i * buffer->size, sizeof *job->slices);
+            unsigned slice = job->slice_count++;
+            void *to = hevc_is(context) ? (void *)&job->hevc_slices[slice] : (void *)&job->slices[slice];
+            memcpy(to, buffer->data + (size_t)i * buffer->size, each);
         }
         break;
+    }
     case VAEncPackedHeaderParameterBufferType: {
         NEED(VAEncPackedHeaderParameterBuffer);
         VAEncPackedHeaderParameterBuffer header;

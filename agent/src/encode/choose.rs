@@ -16,7 +16,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use transom_protocol::message::Chroma;
+use transom_protocol::message::{Chroma, Codec};
 
 use super::screen::Screen;
 use super::vaapi::candidates::{self, Candidate};
@@ -43,7 +43,7 @@ pub struct EncoderState {
     pub name: String,
     /// VA-API: what the driver calls itself.
     pub driver: String,
-    /// VA-API: the H.264 profile.
+    /// VA-API: the profile, of H.264 unless it says HEVC.
     pub profile: String,
     /// VA-API: `EncSlice` or `EncSliceLP`.
     pub entrypoint: String,
@@ -74,6 +74,8 @@ struct Memory {
 #[derive(Debug)]
 struct Tried {
     candidate: Candidate,
+    /// Its HEVC has failed or is not there: H.264 is asked of it.
+    h264_alone: bool,
     failures: u32,
     next: Option<Instant>,
 }
@@ -109,7 +111,7 @@ impl Memory {
         } else {
             let found = candidates::find();
             self.rejected = found.rejected;
-            let tried = |candidate| Tried { candidate, failures: 0, next: None };
+            let tried = |candidate| Tried { candidate, h264_alone: false, failures: 0, next: None };
             self.candidates = found.candidates.into_iter().map(tried).collect();
         }
         for (name, reason) in &self.rejected {
@@ -145,6 +147,25 @@ impl Memory {
         wait
     }
 
+    /// What to ask of a candidate.
+    fn codec(&self, name: &str, wanted: Codec) -> Codec {
+        let same = |tried: &&Tried| tried.candidate.name == name;
+        match self.candidates.iter().find(same) {
+            Some(tried) if tried.h264_alone => Codec::H264,
+            _ => wanted,
+        }
+    }
+
+    /// No more HEVC from this candidate: it may well have a working H.264.
+    fn without_hevc(&mut self, name: &str, reason: &str) {
+        if let Some(tried) = self.candidates.iter_mut().find(|t| t.candidate.name == name) {
+            tried.h264_alone = true;
+        }
+        let name = format!("HEVC by {name}");
+        self.rejected.retain(|(rejected, _)| *rejected != name);
+        self.rejected.push((name, reason.into()));
+    }
+
     fn works(&mut self, name: &str) {
         self.rejected.retain(|(rejected, _)| rejected != name);
     }
@@ -170,6 +191,9 @@ pub struct Auto {
     /// What encodes while no hardware does; `None` as well if nothing but hardware shall.
     software: Option<Box<Screen>>,
     only_hardware: bool,
+    /// What is wanted, and what the last access unit is.
+    wanted: Codec,
+    codec: Codec,
     news: Option<EncoderState>,
     /// Of the memory that `hardware` was chosen by.
     generation: u32,
@@ -181,13 +205,20 @@ impl Auto {
     /// # Errors
     ///
     /// No encoder takes this size, or there is no hardware and nothing else is wanted.
-    pub fn new(size: (u32, u32), tuning: Tuning, only_hardware: bool) -> Result<Self, EncodeError> {
+    pub fn new(
+        size: (u32, u32),
+        tuning: Tuning,
+        wanted: Codec,
+        only_hardware: bool,
+    ) -> Result<Self, EncodeError> {
         let mut this = Self {
             size,
             tuning,
             hardware: Hardware::Waiting(None),
             software: None,
             only_hardware,
+            wanted,
+            codec: Codec::H264,
             news: None,
             generation: memory().generation,
         };
@@ -215,6 +246,37 @@ impl Auto {
             _ if self.only_hardware => Chroma::Yuv420,
             _ => wanted,
         }
+    }
+
+    /// Another codec is wanted: whatever encodes another is replaced, meanwhile by the CPU.
+    ///
+    /// # Errors
+    ///
+    /// There is no hardware any more and nothing else is wanted.
+    pub fn want(&mut self, codec: Codec) -> Result<(), EncodeError> {
+        if std::mem::replace(&mut self.wanted, codec) == codec {
+            return Ok(());
+        }
+        let (Hardware::Running(name, ..) | Hardware::Opening(name, _)) = &self.hardware else {
+            return Ok(());
+        };
+        let runs = match &self.hardware {
+            Hardware::Running(_, remote, _) => Some(remote.codec()),
+            _ => None,
+        };
+        if runs == Some(memory().codec(name, codec)) {
+            return Ok(());
+        }
+        self.hardware = self.open_next();
+        if self.only_hardware {
+            self.wait_for_hardware()?;
+        }
+        Ok(())
+    }
+
+    /// What the last access unit is.
+    pub fn codec(&self) -> Codec {
+        self.codec
     }
 
     /// New targets, from the next frame on.
@@ -263,6 +325,7 @@ impl Auto {
             match remote.encode_scanout(picture, damage, access, rate, planes) {
                 Ok(Coded { bytes, qp, idr, refreshing }) => {
                     self.software = None;
+                    self.codec = remote.codec();
                     if remote.path() != path {
                         // Each time that a cursor appears or goes: nothing for the journal.
                         log::debug!("encoder: pictures come by {}", remote.path());
@@ -291,6 +354,7 @@ impl Auto {
             none => none.insert(Box::new(Screen::new(self.size, self.tuning)?)),
         };
         let unit = software.encode(Request { idr: request.idr || join || fresh, ..request })?;
+        self.codec = Codec::H264;
         if fresh {
             self.tell();
         }
@@ -359,6 +423,10 @@ impl Auto {
                 opened.path,
                 opened.packed
             );
+            if !opened.instead.is_empty() {
+                log::info!("encoder: HEVC is wanted, but this stays H.264: {}", opened.instead);
+                memory().without_hevc(&name, &opened.instead);
+            }
         }
         self.hardware = Hardware::Running(name, remote, Instant::now());
         self.tell();
@@ -373,7 +441,8 @@ impl Auto {
                 (memory.pick(now), memory.next())
             };
             let Some(candidate) = picked else { return Hardware::Waiting(next) };
-            match Remote::start(&candidate, self.size, rate(self.tuning)) {
+            let codec = memory().codec(&candidate.name, self.wanted);
+            match Remote::start(&candidate, self.size, rate(self.tuning), codec) {
                 Ok(remote) => return Hardware::Opening(candidate.name, Box::new(remote)),
                 Err(error) => {
                     memory().failed(&candidate.name, now, Duration::ZERO, &error.to_string());
@@ -387,6 +456,11 @@ impl Auto {
     fn lose(&mut self, name: &str, ran: Duration, error: &VaapiError) {
         let wait = memory().failed(name, Instant::now(), ran, &error.to_string());
         log::warn!("encoder: {name} is given up for {} s: {error}", wait.as_secs());
+        if let Hardware::Running(_, remote, _) = &self.hardware
+            && remote.codec() == Codec::Hevc
+        {
+            memory().without_hevc(name, &error.to_string());
+        }
         self.hardware = Hardware::Waiting(None);
         self.hardware = self.open_next();
         if self.software.is_some() {
@@ -427,7 +501,18 @@ mod tests {
 
     fn candidate(name: &str) -> Tried {
         let candidate = Candidate { name: name.into(), device: None, environment: Vec::new() };
-        Tried { candidate, failures: 0, next: None }
+        Tried { candidate, h264_alone: false, failures: 0, next: None }
+    }
+
+    #[test]
+    fn a_driver_whose_hevc_failed_is_asked_for_h264() {
+        let mut memory =
+            Memory { looked: true, candidates: vec![candidate("a")], ..Memory::default() };
+        assert_eq!(memory.codec("a", Codec::Hevc), Codec::Hevc);
+        memory.without_hevc("a", "garbage");
+        assert_eq!(memory.codec("a", Codec::Hevc), Codec::H264);
+        assert_eq!(memory.codec("b", Codec::Hevc), Codec::Hevc);
+        assert_eq!(memory.rejected, [("HEVC by a".to_owned(), "garbage".to_owned())]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! H.264 by VA-API, in a process of its own.
+//! H.264 and HEVC by VA-API, in a process of its own.
 //!
 //! ```text
 //!   agent ── damaged rows as NV12 ──▶ shared memory ──▶ helper ──▶ libva ──▶ driver
@@ -18,6 +18,7 @@ pub mod candidates;
 pub mod check;
 mod convert;
 mod headers;
+pub mod hevc;
 pub mod message;
 mod parameters;
 mod profile;

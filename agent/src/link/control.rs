@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use transom_protocol::StreamId;
-use transom_protocol::message::{Chroma, Farewell, GuestControl};
+use transom_protocol::message::{Chroma, Codec, Farewell, GuestControl};
 use transom_protocol::wire::Decoder;
 
 use super::{Shared, Stream, write};
@@ -26,6 +26,7 @@ pub fn run(
     let news = shared.hub.subscribe()?;
     // What an earlier relay's viewers could show does not count for this one's.
     shared.hub.colour(|colours| colours.relay = Chroma::Yuv420);
+    shared.hub.order_codec(Codec::H264);
     let mut display_told = None;
     let mut next_report = Instant::now();
     loop {
@@ -95,6 +96,7 @@ fn answer(shared: &Shared, stream: &mut Stream, message: &[u8]) -> io::Result<bo
         Outcome::Order(Order::Colour(chroma)) => {
             shared.hub.colour(|colours| colours.relay = chroma);
         }
+        Outcome::Order(Order::Codec(codec)) => shared.hub.order_codec(codec),
         Outcome::Ignored => {}
         Outcome::Close => return Ok(false),
     }

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use transom_agent::encode::vaapi::candidates::Candidate;
 use transom_agent::encode::vaapi::{Rate, Remote, VaapiError, set_program};
+use transom_protocol::message::Codec;
 
 /// What all streams here want.
 pub const RATE: Rate = Rate { bitrate: 12_000_000, fps: 60 };
@@ -65,8 +66,8 @@ pub fn environment(mode: &str) -> Vec<(String, String)> {
 }
 
 /// Starts a helper with the driver in a mode.
-pub fn start(mode: &str, size: (u32, u32)) -> Result<Remote, VaapiError> {
+pub fn start(mode: &str, size: (u32, u32), codec: Codec) -> Result<Remote, VaapiError> {
     let environment = environment(mode);
     let candidate = Candidate { name: mode.into(), device: None, environment };
-    Remote::start(&candidate, size, RATE)
+    Remote::start(&candidate, size, RATE, codec)
 }

@@ -10,13 +10,24 @@ use transom_agent::encode::vaapi::{Opened, Progress, Remote, VaapiError};
 use transom_agent::picture::Picture;
 use transom_agent::pixels::Pixels;
 
+use transom_protocol::message::Codec;
+
 use crate::stage::start;
 
 const SOON: Duration = Duration::from_secs(60);
 
 /// A helper with the driver in a mode, ready to encode.
 pub fn open(mode: &str, size: (u32, u32)) -> Result<(Remote, Opened), VaapiError> {
-    let mut remote = start(mode, size)?;
+    open_codec(mode, size, Codec::H264)
+}
+
+/// The same for a codec.
+pub fn open_codec(
+    mode: &str,
+    size: (u32, u32),
+    codec: Codec,
+) -> Result<(Remote, Opened), VaapiError> {
+    let mut remote = start(mode, size, codec)?;
     match remote.wait_ready(SOON)? {
         Progress::Ready => {}
         Progress::Opening => panic!("not ready after {SOON:?}"),
@@ -86,13 +97,24 @@ pub fn decode(stream: &[u8]) -> Vec<u8> {
 
 /// The same for streams that do not begin with an IDR, and what ffmpeg says of them.
 pub fn decode_any(stream: &[u8]) -> (Vec<u8>, String) {
+    decode_as("h264", stream)
+}
+
+/// The same for a stream of HEVC, all of which ffmpeg has to like.
+pub fn decode_hevc(stream: &[u8]) -> Vec<u8> {
+    let (pictures, said) = decode_as("hevc", stream);
+    assert!(said.is_empty(), "ffmpeg: {said}");
+    pictures
+}
+
+fn decode_as(codec: &str, stream: &[u8]) -> (Vec<u8>, String) {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let unique = format!("transom-vaapi-{}-{number}.h264", std::process::id());
     let file = std::env::temp_dir().join(unique);
     std::fs::write(&file, stream).expect("the temporary folder can be written");
     let output = Command::new("ffmpeg")
-        .args(["-v", "error", "-f", "h264", "-i"])
+        .args(["-v", "error", "-f", codec, "-i"])
         .arg(&file)
         // Pictures of another size stay as they are.
         .args(["-fps_mode", "passthrough", "-autoscale", "0"])

@@ -58,7 +58,7 @@ async fn send(bench: &Bench, count: usize, time: Duration) -> Result<Finding, Be
     let mut frame = 0;
     while begun.elapsed() < time {
         bench.stop.check()?;
-        let packets = packetizer.packetize(&unit, frame);
+        let packets = packetizer.packetize(transom_protocol::message::Codec::H264, &unit, frame);
         frame += 1_000_000_000 / 60;
         for output in &mut outputs {
             output.send(&packets, 0..packets.len()).await;

@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::JoinSet};
 use transom_protocol::{BitRate, PORT};
 use transom_relay::{
     diag::Client,
-    feed::{self, colour::Policy},
+    feed::{self, codec::Preference, colour::Policy},
     guest::{self, NamedGuest},
     metrics::{Metrics, MetricsAddr},
     output::udp::{Target, UdpOutput},
@@ -51,6 +51,8 @@ Examples:
     transom relay doom=vsock:3 desk=unix:/run/vm/desk.vsock
   Crisp coloured text for a player that is known to decode 4:4:4:
     transom relay vsock:3 --chroma 444 --rtp udp://127.0.0.1:5004 --sdp guest.sdp
+  HEVC for a player that decodes it, where the guest has a GPU that encodes it:
+    transom relay vsock:3 --codec hevc --rtp udp://127.0.0.1:5004 --sdp guest.sdp
   Figures for Prometheus at http://127.0.0.1:9998/metrics:
     transom relay vsock:3 --metrics 9998
 
@@ -107,6 +109,12 @@ pub struct RelayArgs {
     /// said that they take it. With 444, players that cannot say (RTSP, plain RTP) get it, too.
     #[arg(long, value_name = "CHROMA", env = "TRANSOM_CHROMA", default_value = "auto")]
     chroma: Policy,
+
+    /// Which codec to ask the guest for: h264, or hevc (H.265) for players of plain RTP and RTSP that
+    /// decode it. It takes hardware in the guest; without that, and while somebody watches by a browser
+    /// or by HTTP, it is H.264.
+    #[arg(long, value_name = "CODEC", env = "TRANSOM_CODEC", default_value = "h264")]
+    codec: Preference,
 
     /// Bring libraries of a GPU driver into the guests from this folder, which is laid out as
     /// System32. On Windows, those of Hyper-V get the host's own without it.
@@ -197,7 +205,8 @@ pub fn relay(args: RelayArgs) -> anyhow::Result<Ending> {
             }
             feeds.push(feed);
             let bitrate = args.bitrate.map(BitRate);
-            let config = Config { guest, port: args.port, bitrate, chroma: args.chroma };
+            let config =
+                Config { guest, port: args.port, bitrate, chroma: args.chroma, codec: args.codec };
             let status = Status::new(args.json, several.then_some(name));
             let relay = Relay::new(config, video, status, (source, commands), epoch);
             let mut stopped = stopped.clone();

@@ -8,7 +8,14 @@ use transom_protocol::{
 fn picture(number: u64, idr: bool, received: Instant) -> Arc<Picture> {
     let zero = GuestTime(0);
     let times = FrameTimes { seen: zero, converted: zero, encoded: zero, sent: zero };
-    let unit = AccessUnit { number: FrameNumber(number), idr, times, damage: 0, data: vec![] };
+    let unit = AccessUnit {
+        codec: Codec::H264,
+        number: FrameNumber(number),
+        idr,
+        times,
+        damage: 0,
+        data: vec![],
+    };
     Arc::new(Picture { unit, taken: 0, received, chroma: Chroma::Yuv420 })
 }
 
@@ -148,4 +155,32 @@ fn nobody_is_handed_more_colour_than_they_take() {
     assert_eq!(source.chroma(false), Chroma::Yuv444);
     source.set_policy(Policy::Halved);
     assert_eq!(source.chroma(false), Chroma::Yuv420);
+}
+
+#[test]
+fn hevc_goes_to_those_alone_who_were_told_of_it() {
+    let (source, feed) = new_feed();
+    assert_eq!(source.codec(true), Codec::H264, "nobody has asked for more");
+    source.set_preference(Preference::Hevc);
+    assert_eq!((source.codec(false), source.codec(true)), (Codec::Hevc, Codec::Hevc));
+    let described = |feed: &Feed| {
+        feed.watch_with(ViewerId::next(), Takes::Untold, Decodes::Described).expect("a seat")
+    };
+    let mut player = described(&feed);
+    assert_eq!(source.codec(true), Codec::Hevc);
+    let mut browser = feed.watch(ViewerId::next(), Takes::Full).expect("a seat");
+    assert_eq!(source.codec(true), Codec::H264, "for all of them");
+    let now = Instant::now();
+    let hevc = |number, idr| {
+        let mut plain = Arc::into_inner(picture(number, idr, now)).expect("nobody else has it");
+        plain.unit.codec = Codec::Hevc;
+        Arc::new(plain)
+    };
+    // What is still on its way reaches only the one who takes it.
+    source.publish(&hevc(0, true));
+    source.publish(&hevc(1, false));
+    source.publish(&picture(2, true, now));
+    assert_eq!((waiting(&mut player), waiting(&mut browser)), (vec![0, 1, 2], vec![2]));
+    drop(browser);
+    assert_eq!(source.codec(true), Codec::Hevc);
 }

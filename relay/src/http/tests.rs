@@ -19,7 +19,10 @@ use hyper::body::Body as _;
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsConnector, rustls};
-use transom_protocol::{Chroma, FrameNumber, GuestTime, message::FrameTimes};
+use transom_protocol::{
+    Chroma, FrameNumber, GuestTime,
+    message::{Codec, FrameTimes},
+};
 
 /// A relay with two guests that show nothing, and its folder.
 struct Relay {
@@ -128,7 +131,14 @@ fn picture() -> Arc<Picture> {
     let time = GuestTime(0);
     let times = FrameTimes { seen: time, converted: time, encoded: time, sent: time };
     let data = vec![0, 0, 0, 1, 0x65, 1, 2, 3];
-    let unit = AccessUnit { number: FrameNumber(0), idr: true, times, damage: 0, data };
+    let unit = AccessUnit {
+        codec: Codec::H264,
+        number: FrameNumber(0),
+        idr: true,
+        times,
+        damage: 0,
+        data,
+    };
     let received = Instant::now();
     Arc::new(Picture { unit, taken: 0, received, chroma: Chroma::Yuv420 })
 }

@@ -235,7 +235,11 @@ mod tests {
         let mut output = UdpOutput::open(to, 1).expect("sockets");
         let unit: Vec<u8> =
             [0, 0, 1, 0x65].into_iter().chain((0..50_000).map(|i| i as u8 | 1)).collect();
-        let packets = Packetizer::new(1, 0, 0, 1200).packetize(&unit, 0);
+        let packets = Packetizer::new(1, 0, 0, 1200).packetize(
+            transom_protocol::message::Codec::H264,
+            &unit,
+            0,
+        );
         output.send(&packets, 0..packets.len()).await;
         assert_eq!(output.dropped(), 0);
         for packet in packets.iter() {

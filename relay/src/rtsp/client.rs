@@ -29,9 +29,10 @@ use super::{
     transport::Transport,
 };
 use crate::{
-    feed::{News, Picture, Seat, ViewerId, colour::Takes},
+    feed::{Feed, News, Picture, Seat, ViewerId, codec::Decodes, colour::Takes},
     rtcp::{self, Feedback},
     rtp::Packetizer,
+    sets::ParameterSets,
 };
 
 /// Read in one go.
@@ -55,6 +56,8 @@ pub(super) struct Client {
     peer: SocketAddr,
     connection: Connection,
     media: Option<Media>,
+    /// Whose stream that is.
+    plays: Option<Feed>,
     /// Bytes on their way, and how many of them have left.
     out: Vec<u8>,
     left: usize,
@@ -104,7 +107,8 @@ impl Client {
         };
         let connection = Connection::new(id, local, door, Instant::now());
         let (media, out) = (None, Vec::new());
-        Ok(Self { server, socket, peer, connection, media, out, left: 0, playing })
+        let plays = None;
+        Ok(Self { server, socket, peer, connection, media, plays, out, left: 0, playing })
     }
 
     /// Serves until either side has had enough.
@@ -138,6 +142,15 @@ impl Client {
                     Output::Close(ending) => return Ok(Some(ending)),
                 }
             };
+            if let Some(feed) = &self.plays {
+                // Told first and looked at then: no change is missed.
+                let told = feed.news();
+                let codec = told.borrow().sets.as_ref().map(ParameterSets::codec);
+                if codec.zip(self.connection.described()).is_some_and(|(is, was)| is != was) {
+                    return Ok(Some(Ending::Codec));
+                }
+                news.get_or_insert(told);
+            }
             self.report(now);
             let wake = self.media_timeout(now).map_or(wake, |report| report.min(wake));
             let (idle, hears) = (self.out.is_empty(), self.connection.has_room());
@@ -166,6 +179,7 @@ impl Client {
 
     fn play(&mut self, guest: &str, transport: Transport) -> Result<(), String> {
         let stream = self.server.stream(guest).ok_or("this guest is gone")?;
+        let feed = stream.feed().clone();
         let media = match transport {
             Transport::Udp { rtp, rtcp } => {
                 let at = |port| SocketAddr::new(self.peer.ip(), port);
@@ -176,7 +190,7 @@ impl Client {
             Transport::Tcp { rtp, rtcp } => {
                 let packetizer = self.server.packetizer().map_err(|e| e.to_string())?;
                 let now = Instant::now();
-                let seat = stream.feed().watch(ViewerId::next(), Takes::Untold);
+                let seat = feed.watch_with(ViewerId::next(), Takes::Untold, Decodes::Described);
                 let seat = seat.map_err(|e| e.to_string())?;
                 Media::Tcp(Box::new(Interleaved {
                     seat,
@@ -192,11 +206,15 @@ impl Client {
         let way = if matches!(media, Media::Udp(_)) { "UDP" } else { "TCP" };
         log::info!("{}: plays {guest} by RTSP over {way}", self.peer);
         self.set_media(Some(media));
+        self.plays = Some(feed);
         Ok(())
     }
 
     fn set_media(&mut self, media: Option<Media>) {
         self.playing.store(media.is_some(), Ordering::Relaxed);
+        if media.is_none() {
+            self.plays = None;
+        }
         self.media = media;
     }
 
@@ -212,7 +230,8 @@ impl Client {
 
     fn send_picture(&mut self, picture: &Picture) {
         let Some(Media::Tcp(tcp)) = &mut self.media else { return };
-        let packets = tcp.packetizer.packetize(&picture.unit.data, picture.taken);
+        let packets =
+            tcp.packetizer.packetize(picture.unit.codec, &picture.unit.data, picture.taken);
         packets.iter().for_each(|packet| frame(&mut self.out, tcp.rtp, packet));
     }
 

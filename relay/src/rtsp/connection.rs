@@ -25,6 +25,7 @@ use std::{
 };
 
 use rtsp_types::{Response, StatusCode, Url, Version, headers};
+use transom_protocol::message::Codec;
 
 use super::{
     request::{Input, Malformed, Reader},
@@ -32,8 +33,8 @@ use super::{
 };
 use crate::{
     access::{Grant, TokenError},
-    h264::ParameterSets,
     sdp,
+    sets::ParameterSets,
 };
 
 mod answer;
@@ -162,6 +163,9 @@ pub enum Ending {
     /// The client guesses.
     #[error("wrong credentials, {MAX_WRONG} times")]
     Stranger,
+    /// What was described to the client is not what the stream is any more.
+    #[error("the stream has another codec now")]
+    Codec,
 }
 
 /// A client.
@@ -182,6 +186,8 @@ pub struct Connection {
     /// A request whose answer takes time.
     pending: Option<Pending>,
     outputs: VecDeque<Output>,
+    /// What the client was told that the stream is.
+    described: Option<Codec>,
     ended: Option<Ending>,
     heard: Instant,
 }
@@ -215,9 +221,15 @@ impl Connection {
             wrong: 0,
             pending: None,
             outputs: VecDeque::new(),
+            described: None,
             ended: None,
             heard: now,
         }
+    }
+
+    /// What the client was told that the stream is, if it has asked.
+    pub fn described(&self) -> Option<Codec> {
+        self.described
     }
 
     /// Takes bytes of the client.
@@ -331,10 +343,13 @@ impl Connection {
         let answer = match guests.find(&guest) {
             None => Err(no_guest(guests)),
             Some(show) => match describe(&show, self.local) {
-                Some(text) => Ok(ok()
-                    .header(headers::CONTENT_BASE, base.as_str())
-                    .header(headers::CONTENT_TYPE, "application/sdp")
-                    .build(text.into_bytes())),
+                Some(text) => {
+                    self.described = show.sets.as_ref().map(ParameterSets::codec);
+                    Ok(ok()
+                        .header(headers::CONTENT_BASE, base.as_str())
+                        .header(headers::CONTENT_TYPE, "application/sdp")
+                        .build(text.into_bytes()))
+                }
                 None if now < until => {
                     let wait = Output::Wait { guest: guest.clone(), until };
                     self.pending = Some(Pending::Describe { cseq, guest, base, until });

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    feed::{Feed, Full, MAX_VIEWERS, Picture, Seat, ViewerId, colour::Takes},
+    feed::{Feed, Full, MAX_VIEWERS, Picture, Seat, ViewerId, codec::Decodes, colour::Takes},
     output::pair::Pair,
     pacer::Pacer,
     rtcp::{self, Feedback, SenderReport},
@@ -225,7 +225,7 @@ impl Sender {
             if self.stream.listeners().closed {
                 return;
             }
-            match self.stream.feed.watch(ViewerId::next(), Takes::Untold) {
+            match self.stream.feed.watch_with(ViewerId::next(), Takes::Untold, Decodes::Described) {
                 Ok(seat) => {
                     if self.play(seat).await.is_none() {
                         return self.report(true);
@@ -274,7 +274,8 @@ impl Sender {
         let rest = self.pacer.flush();
         self.send(rest).await;
         self.choose_places(picture);
-        self.packets = self.packetizer.packetize(&picture.unit.data, picture.taken);
+        self.packets =
+            self.packetizer.packetize(picture.unit.codec, &picture.unit.data, picture.taken);
         let now = Instant::now();
         self.pacer.start(now, self.packets.len());
         self.pump(now).await;

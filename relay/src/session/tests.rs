@@ -65,18 +65,26 @@ impl World {
     }
 
     fn start(&mut self) {
-        let format = VideoFormat { codec: Codec::H264, width: 2, height: 2 };
+        self.start_with(Codec::H264);
+    }
+
+    fn start_with(&mut self, codec: Codec) {
+        let format = VideoFormat { codec, width: 2, height: 2 };
         let start = GuestMedia::StreamStart { stream: StreamId::VIDEO, format };
         assert_eq!(self.media(&start, &[]), Some(Event::StreamStart(format)));
     }
 
     /// Whether an access unit is passed on.
     fn unit(&mut self, number: u64, idr: bool) -> bool {
+        self.passed(number, idr).is_some()
+    }
+
+    fn passed(&mut self, number: u64, idr: bool) -> Option<Event> {
         let t = GuestTime(0);
         let times = FrameTimes { seen: t, converted: t, encoded: t, sent: t };
         let (stream, number) = (StreamId::VIDEO, FrameNumber(number));
         let unit = GuestMedia::AccessUnit { stream, number, idr, times, damage: 3 };
-        self.media(&unit, b"bulk").is_some()
+        self.media(&unit, b"bulk")
     }
 }
 
@@ -259,4 +267,24 @@ fn colour_is_asked_for_when_it_changes_and_only_then() {
     assert_eq!(asked(&mut world, Chroma::Yuv444), set(Chroma::Yuv444));
     assert_eq!(asked(&mut world, Chroma::Yuv444), []);
     assert_eq!(asked(&mut world, Chroma::Yuv420), set(Chroma::Yuv420));
+}
+
+#[test]
+fn a_codec_is_asked_for_when_it_changes_and_pictures_know_theirs() {
+    let mut world = World::new();
+    let soon = Duration::from_millis(100);
+    let asked = |world: &mut World, codec| {
+        world.session.set_codec(codec);
+        world.live(soon, Some(Duration::ZERO))
+    };
+    assert_eq!(asked(&mut world, Codec::H264), [], "what a session begins with");
+    let set = |codec| [HostControl::SetCodec { stream: StreamId::VIDEO, codec }];
+    assert_eq!(asked(&mut world, Codec::Hevc), set(Codec::Hevc));
+    assert_eq!(asked(&mut world, Codec::Hevc), []);
+    assert_eq!(asked(&mut world, Codec::H264), set(Codec::H264));
+    for (codec, number) in [(Codec::Hevc, 1), (Codec::H264, 2)] {
+        world.start_with(codec);
+        let Some(Event::AccessUnit(unit)) = world.passed(number, true) else { panic!("an IDR") };
+        assert_eq!(unit.codec, codec);
+    }
 }

@@ -57,7 +57,8 @@ impl Cutter {
         if let Some(cut) = state.last.iter().find(|cut| Arc::ptr_eq(&cut.picture, picture)) {
             return Arc::clone(cut);
         }
-        let packets = state.packetizer.packetize(&picture.unit.data, picture.taken);
+        let packets =
+            state.packetizer.packetize(picture.unit.codec, &picture.unit.data, picture.taken);
         let timestamp = packets.iter().next().and_then(|packet| packet[4..8].try_into().ok());
         let cut = Arc::new(Cut {
             picture: Arc::clone(picture),

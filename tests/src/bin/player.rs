@@ -42,7 +42,13 @@ async fn main() -> Result<()> {
         entry: video::Entry::Idr,
     };
     let (source, commands, feed) = feed::feed("guest", &guest);
-    let config = Config { guest, port: PORT, bitrate: None, chroma: Policy::Auto };
+    let config = Config {
+        guest,
+        port: PORT,
+        bitrate: None,
+        chroma: Policy::Auto,
+        codec: Default::default(),
+    };
     let relay = Relay::new(
         config,
         Video::new(video, epoch)?,

@@ -115,6 +115,11 @@ impl Bits {
 
     /// Ends the payload with its stop bit and appends it to `out` as a NAL unit with a start code.
     pub fn finish(&mut self, header: u8, out: &mut Vec<u8>) {
+        self.finish_behind(&[header], out);
+    }
+
+    /// The same behind a header of any length: that of HEVC has two bytes.
+    pub fn finish_behind(&mut self, header: &[u8], out: &mut Vec<u8>) {
         self.put(1, 1);
         while !self.held.is_multiple_of(8) {
             self.put(1, 0);
@@ -123,7 +128,8 @@ impl Bits {
             self.held -= 8;
             self.bytes.push((self.hold >> self.held) as u8);
         }
-        out.extend_from_slice(&[0, 0, 0, 1, header]);
+        out.extend_from_slice(&[0, 0, 0, 1]);
+        out.extend_from_slice(header);
         escape(&self.bytes, out);
         self.clear();
     }

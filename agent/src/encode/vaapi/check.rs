@@ -1,4 +1,4 @@
-//! What came out of a driver: is it the stream that was asked for?
+//! What came out of a driver as H.264: is it the stream that was asked for?
 //!
 //! In: bytes that a driver wrote, so that nothing about them is certain. Out: what the SPS among
 //! them announces. Slices are not decoded: their headers alone are looked at.
@@ -13,7 +13,7 @@ pub enum Wrong {
     #[error("it is not a sequence of NAL units")]
     Syntax,
     /// An IDR picture without parameter sets in front.
-    #[error("an IDR picture without SPS and PPS")]
+    #[error("an IDR picture without all parameter sets")]
     NoParameterSets,
     /// No slice, or of another kind than was asked for.
     #[error("{found} where {wanted} was asked for")]
@@ -51,17 +51,17 @@ const RECOVERY_POINT: u32 = 6;
 /// What an SPS announces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announced {
-    /// `profile_idc`.
+    /// `profile_idc`; in HEVC `general_profile_idc`.
     pub profile_idc: u8,
-    /// The constraint flags.
+    /// The constraint flags of H.264.
     pub constraints: u8,
-    /// `level_idc`.
+    /// `level_idc`; in HEVC `general_level_idc`.
     pub level: u8,
     /// Columns and rows after cropping.
     pub size: (u32, u32),
-    /// `pic_order_cnt_type`; with 2 nothing can be reordered.
+    /// `pic_order_cnt_type` of H.264; with 2 nothing can be reordered.
     pub order_type: u32,
-    /// `max_num_reorder_frames`, if the VUI says so.
+    /// `max_num_reorder_frames`, if the VUI says so; in HEVC `sps_max_num_reorder_pics`.
     pub reorder: Option<u32>,
     /// The SPS itself, without start code.
     pub sps: Vec<u8>,
@@ -157,12 +157,12 @@ pub fn has_recovery_point(bytes: &[u8]) -> bool {
     })
 }
 
-fn name(idr: bool) -> &'static str {
+pub(super) fn name(idr: bool) -> &'static str {
     if idr { "an IDR slice" } else { "a P slice" }
 }
 
 /// The NAL units of an Annex B byte stream, none of them empty.
-fn units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
     // Looks at every third byte only, until one may belong to a start code.
     let start = |bytes: &[u8]| {
         let mut at = 2;
@@ -264,7 +264,7 @@ fn sps(unit: &[u8]) -> Option<Announced> {
 }
 
 /// Reads the payload of a NAL unit, past emulation prevention.
-struct Bits<'a> {
+pub(super) struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
     bit: u32,
@@ -273,10 +273,15 @@ struct Bits<'a> {
 
 impl<'a> Bits<'a> {
     fn of(unit: &'a [u8]) -> Self {
-        Self { bytes: unit, at: 1, bit: 0, zeros: 0 }
+        Self::behind(unit, 1)
     }
 
-    fn take(&mut self, count: u32) -> Option<u32> {
+    /// Behind a header of so many bytes, the last of which is no zero.
+    pub(super) fn behind(unit: &'a [u8], header: usize) -> Self {
+        Self { bytes: unit, at: header, bit: 0, zeros: 0 }
+    }
+
+    pub(super) fn take(&mut self, count: u32) -> Option<u32> {
         let mut value = 0;
         for _ in 0..count {
             let byte = *self.bytes.get(self.at)?;
@@ -293,7 +298,7 @@ impl<'a> Bits<'a> {
         Some(value)
     }
 
-    fn ue(&mut self) -> Option<u32> {
+    pub(super) fn ue(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while self.take(1)? == 0 {
             zeros += 1;

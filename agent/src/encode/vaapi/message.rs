@@ -11,6 +11,8 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use transom_protocol::message::Codec;
+
 use crate::damage::Rect;
 
 /// More rectangles are united by the sender.
@@ -27,6 +29,8 @@ pub enum Order {
         bitrate: u32,
         /// Most frames per second.
         fps: u16,
+        /// Which of them, where the driver has both; H.264 in every other case.
+        codec: Codec,
     },
     /// One frame.
     Encode {
@@ -127,6 +131,10 @@ pub enum Answer {
 /// What was opened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
+    /// What it encodes.
+    pub codec: Codec,
+    /// Why that is not what was wanted; empty where it is.
+    pub instead: String,
     /// What the driver calls itself.
     pub driver: String,
     /// The profile.

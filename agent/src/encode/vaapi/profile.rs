@@ -60,12 +60,38 @@ impl Profile {
     }
 }
 
+/// By which entrypoint a driver encodes HEVC in the Main profile.
+///
+/// # Errors
+///
+/// By none.
+pub fn choose_hevc(display: &Display) -> Result<i32, Failure> {
+    let profile = abi::hevc::PROFILE_MAIN;
+    let found =
+        if display.profiles()?.contains(&profile) { entrypoint(display, profile)? } else { None };
+    found.ok_or_else(|| Failure::Lie(format!("{} encodes no HEVC", display.vendor())))
+}
+
+/// The entrypoint by which a driver encodes a profile that it has, in 4:2:0.
+fn entrypoint(display: &Display, profile: i32) -> Result<Option<i32>, Failure> {
+    let entrypoints = display.entrypoints(profile)?;
+    for entrypoint in [abi::ENTRYPOINT_ENC_SLICE, abi::ENTRYPOINT_ENC_SLICE_LP] {
+        let formats = || display.attribute(profile, entrypoint, abi::ATTRIB_RT_FORMAT);
+        if entrypoints.contains(&entrypoint)
+            && formats()?.is_some_and(|formats| formats & abi::RT_FORMAT_YUV420 != 0)
+        {
+            return Ok(Some(entrypoint));
+        }
+    }
+    Ok(None)
+}
+
 /// How libva names it, for people.
 pub fn entrypoint_name(entrypoint: i32) -> &'static str {
     if entrypoint == abi::ENTRYPOINT_ENC_SLICE_LP { "EncSliceLP" } else { "EncSlice" }
 }
 
-/// The first profile that can be encoded, and by which entrypoint.
+/// The first profile of H.264 that can be encoded, and by which entrypoint.
 ///
 /// # Errors
 ///
@@ -76,14 +102,8 @@ pub fn choose(display: &Display) -> Result<(Profile, i32), Failure> {
         if !profiles.contains(&profile.va()) {
             continue;
         }
-        let entrypoints = display.entrypoints(profile.va())?;
-        for entrypoint in [abi::ENTRYPOINT_ENC_SLICE, abi::ENTRYPOINT_ENC_SLICE_LP] {
-            let formats = || display.attribute(profile.va(), entrypoint, abi::ATTRIB_RT_FORMAT);
-            if entrypoints.contains(&entrypoint)
-                && formats()?.is_some_and(|formats| formats & abi::RT_FORMAT_YUV420 != 0)
-            {
-                return Ok((profile, entrypoint));
-            }
+        if let Some(entrypoint) = entrypoint(display, profile.va())? {
+            return Ok((profile, entrypoint));
         }
     }
     let h264 = Profile::ALL.iter().any(|profile| profiles.contains(&profile.va()));

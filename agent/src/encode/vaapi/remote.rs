@@ -8,10 +8,12 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use transom_protocol::message::Codec;
+
 use super::candidates::Candidate;
 use super::message::{self, Access, Answer, Layout, Opened, Order, Overlay, Source};
 use super::parameters::Rate;
-use super::{VaapiError, check};
+use super::{VaapiError, check, hevc};
 use crate::capture::Planes;
 use crate::capture::cursor::Cursor;
 use crate::damage::Rect;
@@ -72,6 +74,8 @@ pub struct Remote {
     socket: End,
     memory: Shared,
     size: (u32, u32),
+    /// What was asked for.
+    asked: Codec,
     started: Instant,
     opened: Option<Opened>,
     /// What the shared picture does not show yet; everything at first.
@@ -95,12 +99,18 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Starts a helper for pictures of this even size, and does not wait for it.
+    /// Starts a helper for pictures of this even size, and does not wait for it. With HEVC as the
+    /// codec it encodes that if the driver can, else H.264: [`Remote::codec`].
     ///
     /// # Errors
     ///
     /// It could not be started.
-    pub fn start(candidate: &Candidate, size: (u32, u32), rate: Rate) -> Result<Self, VaapiError> {
+    pub fn start(
+        candidate: &Candidate,
+        size: (u32, u32),
+        rate: Rate,
+        codec: Codec,
+    ) -> Result<Self, VaapiError> {
         let failed = |error: io::Error| VaapiError::Helper(error.to_string());
         let (socket, theirs) = End::pair().map_err(failed)?;
         let memory = Shared::new(message::length(size)).map_err(failed)?;
@@ -115,21 +125,22 @@ impl Remote {
         let child = command.spawn().map_err(failed)?;
         // The child has its own end now; ours of theirs closed with the command.
         drop(command);
-        let mut this = Self::over(socket, memory, size);
+        let mut this = Self::over(socket, memory, size, codec);
         this.child = Some(child);
-        let open = Order::Open { size, bitrate: rate.bitrate, fps: rate.fps };
+        let open = Order::Open { size, bitrate: rate.bitrate, fps: rate.fps, codec };
         this.socket.send(&message::encode(&open), &[this.memory.fd()]).map_err(failed)?;
         Ok(this)
     }
 
     /// Talks to whoever is at the other end, who shares memory of [`message::length`].
-    pub fn over(socket: End, memory: Shared, size: (u32, u32)) -> Self {
+    pub fn over(socket: End, memory: Shared, size: (u32, u32), asked: Codec) -> Self {
         let whole = Rect { x: 0, y: 0, width: size.0, height: size.1 };
         Self {
             child: None,
             socket,
             memory,
             size,
+            asked,
             started: Instant::now(),
             opened: None,
             stale: vec![whole],
@@ -148,6 +159,11 @@ impl Remote {
     /// What was opened, once it is.
     pub fn opened(&self) -> Option<&Opened> {
         self.opened.as_ref()
+    }
+
+    /// What it encodes; H.264 until it is open.
+    pub fn codec(&self) -> Codec {
+        self.opened.as_ref().map_or(Codec::H264, |opened| opened.codec)
     }
 
     /// The helper's process id, while it lives.
@@ -170,12 +186,16 @@ impl Remote {
             return Ok(Progress::Ready);
         }
         match self.answer(timeout)? {
+            Some(Answer::Opened(opened)) if ![Codec::H264, self.asked].contains(&opened.codec) => {
+                Err(VaapiError::Helper("it encodes what nobody asked for".into()))
+            }
             Some(Answer::Opened(opened)) => {
                 self.imports = opened.converts;
                 self.blends = opened.blends;
                 self.refreshes = opened.refreshes;
                 self.path = plain(&opened.path);
-                self.opened = Some(Opened { driver: plain(&opened.driver), ..opened });
+                let (driver, instead) = (plain(&opened.driver), plain(&opened.instead));
+                self.opened = Some(Opened { driver, instead, ..opened });
                 Ok(Progress::Ready)
             }
             Some(Answer::Failed { reason, .. }) => Err(VaapiError::Driver(plain(&reason))),
@@ -373,8 +393,17 @@ impl Remote {
         }
         let mut bytes = vec![0; length];
         self.memory.read(message::output_at(self.size), &mut bytes);
-        if let Some(announced) = check::access_unit(&bytes, idr)? {
-            check::fits(&announced, self.size)?;
+        match self.codec() {
+            Codec::H264 => {
+                if let Some(announced) = check::access_unit(&bytes, idr)? {
+                    check::fits(&announced, self.size)?;
+                }
+            }
+            Codec::Hevc => {
+                if let Some(announced) = hevc::check::access_unit(&bytes, idr)? {
+                    hevc::check::fits(&announced, self.size)?;
+                }
+            }
         }
         Ok(bytes)
     }

@@ -9,6 +9,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use transom_protocol::message::Codec;
+
 use super::message::{self, Access, Answer, Opened, Order, Overlay, Source};
 use super::parameters::Rate;
 use super::session::Session;
@@ -25,14 +27,14 @@ pub fn serve(device: Option<PathBuf>) -> io::Result<()> {
     let confined = crate::sys::process::confine();
     let socket = End::of(io::stdin().as_fd().try_clone_to_owned()?);
     let Some(Received { bytes, mut fds }) = socket.receive(None)? else { return Ok(()) };
-    let (Some(Order::Open { size, bitrate, fps }), Some(memory)) =
+    let (Some(Order::Open { size, bitrate, fps, codec }), Some(memory)) =
         (message::decode(&bytes), fds.pop())
     else {
         return Err(io::Error::from(io::ErrorKind::InvalidData));
     };
     let rate = Rate { bitrate, fps };
     let opened = match confined {
-        Ok(()) => open(device, size, rate, memory),
+        Ok(()) => open(device, size, rate, codec, memory),
         Err(error) => Err(format!("the helper cannot give up its capabilities: {error}")),
     };
     let mut encoder = match opened {
@@ -73,6 +75,7 @@ fn open(
     device: Option<PathBuf>,
     size: (u32, u32),
     rate: Rate,
+    codec: Codec,
     memory: OwnedFd,
 ) -> Result<(Encoder, Opened), String> {
     let memory = Shared::of(memory, message::length(size))
@@ -89,8 +92,14 @@ fn open(
         None => Device::X11,
     };
     let display = Display::open(device).map_err(|error| error.to_string())?;
-    let session = Session::open(&display, size, rate).map_err(|error| error.to_string())?;
-    let opened = session.opened().clone();
+    let (session, instead) = match Session::open(&display, size, rate, codec) {
+        Err(error) if codec == Codec::Hevc => {
+            (Session::open(&display, size, rate, Codec::H264), error.to_string())
+        }
+        other => (other, String::new()),
+    };
+    let session = session.map_err(|error| error.to_string())?;
+    let opened = Opened { instead, ..session.opened().clone() };
     Ok((Encoder { session, display, memory, size, unit: Vec::new() }, opened))
 }
 

@@ -6,11 +6,14 @@
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
+use transom_protocol::message::Codec;
+
 use super::convert::Converter;
 use super::headers::{self, Stream};
+use super::hevc::{self, Tools};
 use super::message::{self, Access, Layout, Opened};
 use super::parameters::{Parameters, Rate, Rates};
-use super::profile::{choose, entrypoint_name};
+use super::profile::{Profile, choose, choose_hevc, entrypoint_name};
 use super::refresh::{Direction, Wave};
 use crate::sys::va::abi::{self, ConfigAttrib};
 use crate::sys::va::{
@@ -26,10 +29,18 @@ enum Upload {
     Copied(Image),
 }
 
+/// What is encoded.
+#[derive(Debug)]
+enum Dialect {
+    H264(Stream),
+    Hevc(hevc::Stream),
+}
+
 /// One encoder.
 #[derive(Debug)]
 pub struct Session {
-    stream: Stream,
+    dialect: Dialect,
+    size: (u32, u32),
     rate: Rate,
     rate_control: u32,
     /// The driver can be told how large a frame may be.
@@ -74,10 +85,22 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// It cannot encode H.264, or not pictures of this size.
-    pub fn open(display: &Rc<Display>, size: (u32, u32), rate: Rate) -> Result<Self, Failure> {
-        let (profile, entrypoint) = choose(display)?;
-        let ask = |kind| display.attribute(profile.va(), entrypoint, kind);
+    /// It cannot encode this codec, or not pictures of this size.
+    pub fn open(
+        display: &Rc<Display>,
+        size: (u32, u32),
+        rate: Rate,
+        codec: Codec,
+    ) -> Result<Self, Failure> {
+        // For H.264, which of its profiles; for HEVC there is Main alone.
+        let (h264, va, entrypoint) = match codec {
+            Codec::H264 => {
+                let (profile, entrypoint) = choose(display)?;
+                (Some(profile), profile.va(), entrypoint)
+            }
+            Codec::Hevc => (None, abi::hevc::PROFILE_MAIN, choose_hevc(display)?),
+        };
+        let ask = |kind| display.attribute(va, entrypoint, kind);
         let most = (ask(abi::ATTRIB_MAX_PICTURE_WIDTH)?, ask(abi::ATTRIB_MAX_PICTURE_HEIGHT)?);
         if most.0.is_some_and(|most| most < size.0) || most.1.is_some_and(|most| most < size.1) {
             let text = format!("the driver's pictures end at {:?}x{:?}", most.0, most.1);
@@ -93,7 +116,9 @@ impl Session {
             abi::PACKED_SEQUENCE | abi::PACKED_PICTURE | abi::PACKED_SLICE | abi::PACKED_RAW;
         let packed = ask(abi::ATTRIB_ENC_PACKED_HEADERS)?.unwrap_or(0) & wanted;
         let refreshes = ask(abi::ATTRIB_ENC_INTRA_REFRESH)?.unwrap_or(0);
-        let direction = Direction::of(refreshes).filter(|_| packed == wanted);
+        // The recovery point that goes with it is written for H.264 alone.
+        let direction =
+            Direction::of(refreshes).filter(|_| packed == wanted && codec == Codec::H264);
         let roi = ask(abi::ATTRIB_ENC_ROI)?.unwrap_or(0);
         let region_deltas = rate_control == abi::RC_CQP || roi & abi::ROI_QP_DELTA != 0;
         let has_regions = region_deltas || roi & abi::ROI_PRIORITY != 0;
@@ -105,7 +130,24 @@ impl Session {
         if packed != 0 {
             attributes.push(attribute(abi::ATTRIB_ENC_PACKED_HEADERS, packed));
         }
-        let config = Config::new(display, profile.va(), entrypoint, &attributes)?;
+        let dialect = match h264 {
+            Some(profile) => {
+                let macroblocks = size.0.div_ceil(16) * size.1.div_ceil(16);
+                let level = headers::level(macroblocks, rate.fps.into(), rate.bitrate);
+                Dialect::H264(Stream { size, profile, level })
+            }
+            None => {
+                let tools = Tools::of(
+                    ask(abi::hevc::ATTRIB_FEATURES)?,
+                    ask(abi::hevc::ATTRIB_BLOCK_SIZES)?,
+                    ask(abi::hevc::ATTRIB_PREDICTION_DIRECTION)?,
+                    rate_control != abi::RC_CQP,
+                )?;
+                let level = hevc::level(size.0 * size.1, rate.fps.into(), rate.bitrate);
+                Dialect::Hevc(hevc::Stream { size, level, tools })
+            }
+        };
+        let config = Config::new(display, va, entrypoint, &attributes)?;
         let input = Surface::new(display, Pixels::Nv12, size)?;
         let reconstructed = [
             Surface::new(display, Pixels::Nv12, size)?,
@@ -121,16 +163,16 @@ impl Session {
             }
         };
         let converter = Converter::open(display, size).ok();
-        let macroblocks = size.0.div_ceil(16) * size.1.div_ceil(16);
-        let level = headers::level(macroblocks, rate.fps.into(), rate.bitrate);
         let names: Vec<_> = [(1, "SPS"), (2, "PPS"), (4, "slice"), (16, "SEI")]
             .iter()
             .filter(|(bit, _)| packed & bit != 0)
             .map(|(_, name)| *name)
             .collect();
         let opened = Opened {
+            codec,
+            instead: String::new(),
             driver: display.vendor(),
-            profile: profile.name().into(),
+            profile: h264.map_or("HEVC Main", Profile::name).into(),
             entrypoint: entrypoint_name(entrypoint).into(),
             path: path.into(),
             rate_control: match rate_control {
@@ -145,11 +187,12 @@ impl Session {
             refreshes: direction.is_some(),
             regions: if has_regions { (roi & abi::ROI_REGIONS) as u8 } else { 0 },
         };
-        let stream = Stream { size, profile, level };
+        let macroblocks = (size.0.div_ceil(16), size.1.div_ceil(16));
         Ok(Self {
-            wave: direction.map(|direction| Wave::new(direction, stream.macroblocks())),
+            wave: direction.map(|direction| Wave::new(direction, macroblocks)),
             region_deltas,
-            stream,
+            dialect,
+            size,
             rate,
             rate_control,
             caps_frames,
@@ -206,7 +249,7 @@ impl Session {
         layout: Layout,
         above: Option<[u32; 4]>,
     ) -> Result<(), Failure> {
-        let size = self.stream.size;
+        let size = self.size;
         self.converter()?.convert(display, fd, layout, size, above)
     }
 
@@ -281,9 +324,13 @@ impl Session {
     /// All that describes a picture, in the order that every driver takes; parameter sets where a
     /// decoder can begin, which is at an IDR and where a refresh begins.
     fn buffers(&mut self, idr: bool, begins: bool) -> Result<Vec<Buffer>, Failure> {
+        let stream = match &self.dialect {
+            Dialect::H264(stream) => *stream,
+            Dialect::Hevc(stream) => return self.hevc_buffers(stream, idr),
+        };
         let band = self.wave.as_mut().and_then(Wave::next_band);
-        let (context, stream) = (&self.context, &self.stream);
-        let parameters = self.parameters(idr);
+        let context = &self.context;
+        let parameters = self.parameters(&stream, idr);
         let mut buffers = Vec::with_capacity(12);
         if idr {
             buffers.push(context.buffer(abi::BUFFER_SEQUENCE, &parameters.sequence())?);
@@ -310,6 +357,42 @@ impl Session {
         if self.packed & abi::PACKED_SLICE != 0 {
             let (bytes, bits) = stream.slice(idr.then_some(self.idr_id), self.frame);
             self.pack(abi::HEADER_SLICE, &bytes, Some(bits), &mut buffers)?;
+        }
+        buffers.push(context.buffer(abi::BUFFER_SLICE, &parameters.slice())?);
+        Ok(buffers)
+    }
+
+    /// The same for HEVC.
+    fn hevc_buffers(&self, stream: &hevc::Stream, idr: bool) -> Result<Vec<Buffer>, Failure> {
+        let context = &self.context;
+        let parameters = hevc::Parameters {
+            stream,
+            rate: self.rate,
+            constant: self.rate_control == abi::RC_CQP,
+            idr,
+            frame: self.frame,
+            current: self.reconstructed[self.current].id(),
+            before: self.reconstructed[self.current ^ 1].id(),
+            coded: self.coded.id(),
+        };
+        let mut buffers = Vec::with_capacity(12);
+        if idr {
+            buffers.push(context.buffer(abi::BUFFER_SEQUENCE, &parameters.sequence())?);
+        }
+        if self.retune && self.rate_control != abi::RC_CQP {
+            self.tell_rate(&mut buffers)?;
+        }
+        buffers.push(context.buffer(abi::BUFFER_PICTURE, &parameters.picture())?);
+        if idr && self.packed & abi::PACKED_SEQUENCE != 0 {
+            // One for both: libva has no kind of header for a VPS alone.
+            let both = [stream.vps(), stream.sps()].concat();
+            self.pack(abi::HEADER_SEQUENCE, &both, None, &mut buffers)?;
+        }
+        if idr && self.packed & abi::PACKED_PICTURE != 0 {
+            self.pack(abi::HEADER_PICTURE, &stream.pps(), None, &mut buffers)?;
+        }
+        if self.packed & abi::PACKED_SLICE != 0 {
+            self.pack(abi::HEADER_SLICE, &stream.slice(idr, self.frame), None, &mut buffers)?;
         }
         buffers.push(context.buffer(abi::BUFFER_SLICE, &parameters.slice())?);
         Ok(buffers)
@@ -366,9 +449,9 @@ impl Session {
     }
 
     /// What describes the picture that comes next.
-    fn parameters(&self, idr: bool) -> Parameters<'_> {
+    fn parameters<'a>(&self, stream: &'a Stream, idr: bool) -> Parameters<'a> {
         Parameters {
-            stream: &self.stream,
+            stream,
             rate: self.rate,
             constant: self.rate_control == abi::RC_CQP,
             idr,

@@ -1,9 +1,11 @@
-//! libva's structures and constants, as far as an H.264 encoder needs them (`va.h`,
-//! `va_enc_h264.h`, `va_vpp.h`, `va_drmcommon.h`). Bit fields are words here, with their bits as
-//! constants. `agent/tests/va_layout.rs` has a C compiler compare all of it with the headers.
+//! libva's structures and constants, as far as an encoder needs them (`va.h`, `va_enc_h264.h`,
+//! `va_vpp.h`, `va_drmcommon.h`; HEVC's are in [`hevc`]). Bit fields are words here, with their bits
+//! as constants. `agent/tests/va_layout.rs` has a C compiler compare all of it with the headers.
 #![allow(missing_docs)] // The names are libva's, and so is their documentation.
 
 use std::ffi::{c_int, c_void};
+
+pub mod hevc;
 
 pub type Status = c_int;
 pub type Id = u32;

@@ -18,7 +18,7 @@ struct House(bool, Result<(), TokenError>);
 impl Guests for House {
     fn find(&self, guest: &str) -> Option<Show> {
         let mut sets = ParameterSets::default();
-        sets.update(&[0, 0, 1, 0x67, 0x42, 0xc0, 0x1f, 0xda, 0, 0, 1, 0x68, 0xce]);
+        sets.update(Codec::H264, &[0, 0, 1, 0x67, 0x42, 0xc0, 0x1f, 0xda, 0, 0, 1, 0x68, 0xce]);
         (guest == "doom" || guest == "desk").then(|| Show {
             sets: self.0.then_some(sets),
             absence: "it is booting".into(),

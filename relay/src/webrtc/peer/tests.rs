@@ -106,6 +106,7 @@ fn cut(length: usize) -> Arc<Cut> {
     let at = GuestTime(0);
     let data = [0, 0, 1, 0x65].into_iter().chain((0..length).map(|i| i as u8 | 3)).collect();
     let unit = AccessUnit {
+        codec: transom_protocol::message::Codec::H264,
         number: FrameNumber(0),
         idr: true,
         times: FrameTimes { seen: at, converted: at, encoded: at, sent: at },

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use transom_protocol::message::Codec;
 use transom_relay::rtp::Packetizer;
 use transom_tests::{Process, Test, free_udp_port};
 
@@ -119,7 +120,9 @@ fn feed(recording: Recording, port: u16, over: Arc<AtomicBool>) -> Result<()> {
             if over.load(Ordering::Relaxed) {
                 return;
             }
-            for packet in packetizer.packetize(&unit.bytes, at.as_nanos() as i64).iter() {
+            for packet in
+                packetizer.packetize(Codec::H264, &unit.bytes, at.as_nanos() as i64).iter()
+            {
                 // Before it listens they go nowhere.
                 let _ = socket.send(packet);
             }

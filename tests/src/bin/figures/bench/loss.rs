@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use transom_protocol::message::Codec;
 use transom_relay::rtp::Packetizer;
 use transom_tests::{Process, Test, free_udp_port};
 
@@ -261,7 +262,7 @@ fn send(port: u16, diary: &Shared, over: &Over) -> Result<()> {
             }
             let unit = numbered::unit(number, LENGTH);
             open(&diary).sent.insert(number, nanos());
-            for packet in packetizer.packetize(&unit, at.as_nanos() as i64).iter() {
+            for packet in packetizer.packetize(Codec::H264, &unit, at.as_nanos() as i64).iter() {
                 // Before it listens they go nowhere.
                 let _ = socket.send(packet);
             }
