@@ -8,6 +8,7 @@
 //! whatever was missed differs at the next look.
 
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use transom_protocol::message::Chroma;
@@ -16,6 +17,10 @@ use crate::capture::cursor::Cursor;
 use crate::convert::{FullPlanes, Kernel, Order, Planes};
 use crate::damage::{Damage, Rect, TILE};
 use crate::pixels::{PixelFormat, Pixels};
+use crate::sys::lent::Lent;
+
+/// Of the next picture.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// Planes Y, U and V of one picture; even width and height.
 #[derive(Debug)]
@@ -23,7 +28,9 @@ pub struct Picture {
     width: u32,
     height: u32,
     chroma: Chroma,
-    planes: [Vec<u8>; 3],
+    planes: [Lent; 3],
+    /// No other picture has it.
+    number: u64,
     /// Of each band of [`TILE`] rows.
     stamps: Vec<u64>,
     /// Nothing was ever shown: all of the next scanout is damage.
@@ -79,11 +86,14 @@ impl Picture {
             Chroma::Yuv420 => samples / 4,
             Chroma::Yuv444 => samples,
         };
-        let planes = [vec![16; samples], vec![128; halved], vec![128; halved]];
+        let planes = [(16, samples), (128, halved), (128, halved)]
+            .map(|(value, length)| Lent::filled(value, length));
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let kernel = Kernel::fastest();
         let rows = Rows::default();
         let stamps = vec![new_stamp(); height.div_ceil(TILE) as usize];
-        Self { width, height, chroma, planes, stamps, fresh: true, cursor: None, kernel, rows }
+        let (fresh, cursor) = (true, None);
+        Self { width, height, chroma, planes, number, stamps, fresh, cursor, kernel, rows }
     }
 
     /// How much colour it has.
@@ -98,7 +108,14 @@ impl Picture {
 
     /// The planes; each is as wide as its stride.
     pub fn planes(&self) -> [&[u8]; 3] {
-        self.planes.each_ref().map(Vec::as_slice)
+        self.planes.each_ref().map(|plane| &**plane)
+    }
+
+    /// The planes for a process that may read them, and a number that no other picture has; `None`
+    /// if the kernel had no memory of this kind.
+    pub fn lent(&self) -> Option<(u64, [BorrowedFd<'_>; 3])> {
+        let [y, u, v] = self.planes.each_ref().map(Lent::fd);
+        Some((self.number, [y?, u?, v?]))
     }
 
     /// Bytes from one row to the next, for each plane.
@@ -335,7 +352,7 @@ impl Picture {
 }
 
 /// Rows `y` and `y + 1` of luma, and the row of each chroma plane that belongs to both.
-fn pair_of_rows(planes: &mut [Vec<u8>; 3], strides: [usize; 3], y: usize) -> [&mut [u8]; 4] {
+fn pair_of_rows(planes: &mut [Lent; 3], strides: [usize; 3], y: usize) -> [&mut [u8]; 4] {
     let [luma, u, v] = planes;
     let (y0, y1) = luma[y * strides[0]..][..2 * strides[0]].split_at_mut(strides[0]);
     let [u, v] = [(u, strides[1]), (v, strides[2])]
@@ -393,7 +410,7 @@ fn rows_of(
     (columns, (y..y + rows).map(move |y| y * width + x))
 }
 
-fn get(planes: &[Vec<u8>; 3], width: u32, chroma: Chroma, area: Rect) -> [Vec<u8>; 3] {
+fn get(planes: &[Lent; 3], width: u32, chroma: Chroma, area: Rect) -> [Vec<u8>; 3] {
     let mut patch = empty(chroma, area);
     for (n, (plane, patch)) in planes.iter().zip(&mut patch).enumerate() {
         let (columns, starts) = rows_of(n, width, chroma, area);
@@ -404,7 +421,7 @@ fn get(planes: &[Vec<u8>; 3], width: u32, chroma: Chroma, area: Rect) -> [Vec<u8
     patch
 }
 
-fn put(planes: &mut [Vec<u8>; 3], width: u32, chroma: Chroma, area: Rect, patch: &[Vec<u8>; 3]) {
+fn put(planes: &mut [Lent; 3], width: u32, chroma: Chroma, area: Rect, patch: &[Vec<u8>; 3]) {
     for (n, (plane, patch)) in planes.iter_mut().zip(patch).enumerate() {
         let (columns, starts) = rows_of(n, width, chroma, area);
         for (start, from) in starts.zip(patch.chunks_exact(columns)) {

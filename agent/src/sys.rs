@@ -9,6 +9,7 @@ pub mod dmabuf;
 pub mod gbm;
 pub mod handover;
 pub mod kms;
+pub mod lent;
 pub mod memory;
 pub mod openh264;
 pub mod openh264_decoder;

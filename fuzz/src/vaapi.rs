@@ -83,7 +83,7 @@ pub fn helper(data: &[u8]) {
     // The end of what it has to say: nobody shall wait for more.
     theirs.send(&[], &[]).expect("room for one more");
     let room = message::output_room(SIZE);
-    output.write(message::output_at(SIZE), &rest[..rest.len().min(room)]);
+    output.write(message::OUTPUT_AT, &rest[..rest.len().min(room)]);
 
     if remote.wait_ready(Duration::ZERO).is_err() || remote.opened().is_none() {
         return;

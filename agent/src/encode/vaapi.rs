@@ -1,9 +1,9 @@
 //! H.264 and HEVC by VA-API, in a process of its own.
 //!
 //! ```text
-//!   agent ── damaged rows as NV12 ──▶ shared memory ──▶ helper ──▶ libva ──▶ driver
-//!     ◀───── access unit, checked ─── shared memory ◀──   │
-//!     ── what to do, dma-bufs ──── socket ────────────────┘
+//!   agent ── planes, to be read alone ─────────────────▶ helper ──▶ libva ──▶ driver
+//!     ◀───── access unit, checked ──── shared memory ◀──   │
+//!     ── what to do, dma-bufs ────── socket ───────────────┘
 //! ```
 //!
 //! Drivers hang, lie and crash; none of that may take the stream along. The helper is this same

@@ -68,22 +68,6 @@ impl Shared {
         }
     }
 
-    /// Writes a row of chroma as NV12 has it: U and V by turns.
-    ///
-    /// # Panics
-    ///
-    /// If they differ in length or do not fit.
-    pub fn write_pairs(&self, at: usize, u: &[u8], v: &[u8]) {
-        assert!(u.len() == v.len() && at <= self.map.len() && u.len() <= (self.map.len() - at) / 2);
-        // SAFETY: in bounds (see above); bytes need no alignment; no reference exists.
-        unsafe {
-            let out = self.map.as_mut_ptr().add(at).cast::<[u8; 2]>();
-            for (index, (&u, &v)) in u.iter().zip(v).enumerate() {
-                out.add(index).write([u, v]);
-            }
-        }
-    }
-
     /// Copies bytes out.
     ///
     /// # Panics

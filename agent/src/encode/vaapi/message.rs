@@ -2,11 +2,13 @@
 //!
 //! 1. agent: [`Order::Open`], with the shared memory;
 //! 2. helper: [`Answer::Opened`] or [`Answer::Failed`];
-//! 3. agent: [`Order::Encode`], with the dma-buf if there is one; helper: [`Answer::Encoded`] or
+//! 3. agent: [`Order::Encode`], with the dma-buf if there is one, or with the three planes of a
+//!    picture that is another than before; helper: [`Answer::Encoded`] or
 //!    [`Answer::Failed`]. One frame at a time, and so on.
 //!
-//! The shared memory holds the picture as NV12 without gaps and, behind it, room for what comes
-//! out and for an overlay.
+//! The shared memory has room for what comes out and, behind it, for an overlay. Planes of the
+//! picture are memory of their own, which the helper can only read ([`crate::sys::lent`]): it copies
+//! from there into the driver's image, and nobody copies before.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -68,8 +70,9 @@ impl From<bool> for Access {
 /// Where a picture is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
-    /// In the shared memory. These rectangles, as x, y, width and height, differ from the picture
-    /// that was there before; all of them are even.
+    /// In planes of 4:2:0 without gaps: those that come along, else those of the time before. These
+    /// rectangles, as x, y, width and height, differ from the picture that was there before; all of
+    /// them are even.
     Memory(Vec<[u32; 4]>),
     /// In the dma-buf that comes along, with something above it or not.
     Dmabuf(Layout, Option<Overlay>),
@@ -158,9 +161,7 @@ pub struct Opened {
 }
 
 /// Where the output begins in the shared memory.
-pub fn output_at(size: (u32, u32)) -> usize {
-    size.0 as usize * size.1 as usize * 3 / 2
-}
+pub const OUTPUT_AT: usize = 0;
 
 /// Room for an access unit: raw samples, an escape for every second byte, and headers.
 pub fn output_room(size: (u32, u32)) -> usize {
@@ -172,7 +173,7 @@ pub const OVERLAY_EDGE: u32 = 514;
 
 /// Where an overlay begins in the shared memory.
 pub fn overlay_at(size: (u32, u32)) -> usize {
-    output_at(size) + output_room(size)
+    OUTPUT_AT + output_room(size)
 }
 
 /// Bytes of the shared memory.

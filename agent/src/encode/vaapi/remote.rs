@@ -78,8 +78,10 @@ pub struct Remote {
     asked: Codec,
     started: Instant,
     opened: Option<Opened>,
-    /// What the shared picture does not show yet; everything at first.
+    /// What the driver's picture does not show yet; everything at first.
     stale: Vec<Rect>,
+    /// The number of the picture that the helper can read.
+    lent: Option<u64>,
     frames: u64,
     /// Dma-bufs are tried until one is refused.
     imports: bool,
@@ -144,6 +146,7 @@ impl Remote {
             started: Instant::now(),
             opened: None,
             stale: vec![whole],
+            lent: None,
             frames: 0,
             imports: false,
             blends: false,
@@ -311,9 +314,16 @@ impl Remote {
         let regions = self.regions(damage);
         self.pass_over(damage);
         let rects = message::rects(&self.stale, self.size);
-        rects.iter().for_each(|rect| self.share(picture, *rect));
+        let alone = || VaapiError::Helper("the kernel has no memory to lend".into());
+        let (number, planes) = picture.lent().ok_or_else(alone)?;
+        let known = self.lent == Some(number);
+        let planes = if known { &[][..] } else { &planes[..] };
+        // Of another picture nothing is there yet.
+        let (width, height) = self.size;
+        let rects = if known { rects } else { vec![[0, 0, width, height]] };
         self.stale.clear();
-        match self.order(access.into(), rate, Source::Memory(rects), &regions, &[])? {
+        self.lent = Some(number);
+        match self.order(access.into(), rate, Source::Memory(rects), &regions, planes)? {
             Outcome::Unit(unit) => Ok(unit),
             Outcome::Refused(reason) => Err(VaapiError::Driver(reason)),
         }
@@ -369,22 +379,6 @@ impl Remote {
         }
     }
 
-    /// Writes a part of the picture to the shared memory, as NV12.
-    fn share(&self, picture: &Picture, [x, y, columns, rows]: [u32; 4]) {
-        let [luma, u, v] = picture.planes();
-        let [stride, half, _] = picture.strides();
-        let (x, y, columns, rows) = (x as usize, y as usize, columns as usize, rows as usize);
-        for row in y..y + rows {
-            let at = row * stride + x;
-            self.memory.write(at, &luma[at..at + columns]);
-        }
-        for row in y / 2..(y + rows) / 2 {
-            let at = row * half + x / 2;
-            let part = at..at + columns / 2;
-            self.memory.write_pairs(luma.len() + row * stride + x, &u[part.clone()], &v[part]);
-        }
-    }
-
     /// Copies an access unit out of the shared memory and looks it over.
     fn fetch(&self, length: u32, idr: bool) -> Result<Vec<u8>, VaapiError> {
         let length = length as usize;
@@ -392,7 +386,7 @@ impl Remote {
             return Err(VaapiError::Helper(format!("it says that it wrote {length} bytes")));
         }
         let mut bytes = vec![0; length];
-        self.memory.read(message::output_at(self.size), &mut bytes);
+        self.memory.read(message::OUTPUT_AT, &mut bytes);
         match self.codec() {
             Codec::H264 => {
                 if let Some(announced) = check::access_unit(&bytes, idr)? {

@@ -14,6 +14,7 @@ use transom_protocol::message::Codec;
 use super::message::{self, Access, Answer, Opened, Order, Overlay, Source};
 use super::parameters::Rate;
 use super::session::Session;
+use crate::sys::lent::Borrowed;
 use crate::sys::pair::{End, Received};
 use crate::sys::shared::Shared;
 use crate::sys::va::{Device, Display, Failure, ImageLayout};
@@ -67,6 +68,8 @@ struct Encoder {
     session: Session,
     display: Rc<Display>,
     memory: Shared,
+    /// Planes of the picture.
+    picture: Option<[Borrowed; 3]>,
     size: (u32, u32),
     unit: Vec<u8>,
 }
@@ -100,7 +103,7 @@ fn open(
     };
     let session = session.map_err(|error| error.to_string())?;
     let opened = Opened { instead, ..session.opened().clone() };
-    Ok((Encoder { session, display, memory, size, unit: Vec::new() }, opened))
+    Ok((Encoder { session, display, memory, picture: None, size, unit: Vec::new() }, opened))
 }
 
 impl Encoder {
@@ -115,9 +118,16 @@ impl Encoder {
             |error: &dyn ToString| Answer::Failed { reason: error.to_string(), usable: false };
         let (converted, path) = match source {
             Source::Memory(rects) => {
-                let (memory, size) = (&self.memory, self.size);
+                if !fds.is_empty() {
+                    match planes(&fds, self.size) {
+                        Ok(planes) => self.picture = Some(planes),
+                        Err(error) => return lost(&error),
+                    }
+                }
+                let size = self.size;
+                let Some(picture) = &self.picture else { return lost(&"there is no picture") };
                 let filled = self.session.upload(|bytes, layout| {
-                    rects.iter().for_each(|rect| copy(memory, size, bytes, layout, *rect));
+                    rects.iter().for_each(|rect| copy(picture, size, bytes, layout, *rect));
                 });
                 if let Err(error) = filled {
                     return lost(&error);
@@ -144,7 +154,7 @@ impl Encoder {
         if self.unit.len() > message::output_room(self.size) {
             return lost(&"the access unit is larger than any may be");
         }
-        self.memory.write(message::output_at(self.size), &self.unit);
+        self.memory.write(message::OUTPUT_AT, &self.unit);
         let (qp, refreshing) = (coded.qp, coded.refreshing);
         Answer::Encoded { length: self.unit.len() as u32, qp, refreshing, path }
     }
@@ -171,9 +181,17 @@ impl Encoder {
     }
 }
 
-/// Copies one rectangle of the shared picture to a driver's image, whose layout fits the size.
+/// The planes of a picture of this size, as the agent lends them.
+fn planes(fds: &[OwnedFd], (width, height): (u32, u32)) -> io::Result<[Borrowed; 3]> {
+    let [y, u, v] = fds else { return Err(io::Error::from(io::ErrorKind::InvalidData)) };
+    let samples = width as usize * height as usize;
+    let chroma = |fd| Borrowed::of(fd, samples / 4);
+    Ok([Borrowed::of(y, samples)?, chroma(u)?, chroma(v)?])
+}
+
+/// Copies one rectangle of a picture to a driver's image, whose layout fits the size.
 fn copy(
-    memory: &Shared,
+    [luma, u, v]: &[Borrowed; 3],
     (width, height): (u32, u32),
     bytes: &mut [u8],
     layout: ImageLayout,
@@ -185,14 +203,14 @@ fn copy(
     if !inside(x, columns, width) || !inside(y, rows, height) {
         return;
     }
-    let (width, lumas) = (width as usize, width as usize * height as usize);
+    let width = width as usize;
     let (x, y, columns, rows) = (x as usize, y as usize, columns as usize, rows as usize);
     for row in y..y + rows {
         let to = layout.offsets[0] + row * layout.pitches[0] + x;
-        memory.read(row * width + x, &mut bytes[to..to + columns]);
+        luma.read(row * width + x, &mut bytes[to..to + columns]);
     }
     for row in y / 2..(y + rows) / 2 {
         let to = layout.offsets[1] + row * layout.pitches[1] + x;
-        memory.read(lumas + row * width + x, &mut bytes[to..to + columns]);
+        Borrowed::read_pairs(u, v, (row * width + x) / 2, &mut bytes[to..to + columns]);
     }
 }
