@@ -63,7 +63,8 @@ impl ParameterSets {
                 *place = unit.to_vec();
             }
         }
-        *self != before
+        // The codec alone describes nothing yet.
+        (&self.vps, &self.sps, &self.pps) != (&before.vps, &before.sps, &before.pps)
     }
 
     /// Of which codec they are; H.264 while nothing is known.
