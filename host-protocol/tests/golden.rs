@@ -163,13 +163,6 @@ fn media() {
             "000000800ad005",
         ),
         (
-            GuestMedia::StreamStart {
-                stream: StreamId::VIDEO,
-                format: VideoFormat { codec: Codec::Hevc, width: 1280, height: 720 },
-            },
-            "000001800ad005",
-        ),
-        (
             GuestMedia::AccessUnit {
                 stream: StreamId::VIDEO,
                 number: FrameNumber(1000),
@@ -186,6 +179,7 @@ fn media() {
         ),
         (GuestMedia::StreamStop { stream: StreamId::VIDEO }, "0200"),
     ]);
+    pin(VideoFormat { codec: Codec::Hevc, width: 1280, height: 720 }, "01800ad005");
 }
 
 /// One event of each kind, in the order of their numbers.
