@@ -2,11 +2,11 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use transom_protocol::diagnostics::{GuestDiagnostics, HostDiagnostics, Outcome, Request};
-use transom_protocol::message::{GuestHello, HostHello, MAGIC, Text};
+use transom_protocol::message::{GuestHello, HostHello, MAGIC, Refusal, Text};
 use transom_protocol::wire::{self, Decoder, Limits};
 use transom_protocol::{Capabilities, Role, SessionId, VERSION_MAX, VERSION_MIN};
 
@@ -46,15 +46,21 @@ impl Talk {
         Ok((this, wire::decode_hello(&message)?))
     }
 
-    /// Connects for a request, which it does not send yet.
+    /// Connects for a request, which it does not send yet. Those who have gone are served until the
+    /// agent notices; as long as they are too many, this tries again.
     pub fn open(guest: &Guest) -> Result<Self> {
-        let (this, answer) = Self::hello(guest)?;
-        match answer {
-            GuestHello::Welcome { capabilities, .. } => {
-                ensure!(capabilities.contains(Capabilities::DIAGNOSTICS), "{capabilities:?}");
-                Ok(this)
+        let end = Instant::now() + SOON;
+        loop {
+            match Self::hello(guest)? {
+                (this, GuestHello::Welcome { capabilities, .. }) => {
+                    ensure!(capabilities.contains(Capabilities::DIAGNOSTICS), "{capabilities:?}");
+                    return Ok(this);
+                }
+                (_, GuestHello::Refused(Refusal::Busy)) if Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                (_, refused) => bail!("{refused:?}"),
             }
-            refused => bail!("{refused:?}"),
         }
     }
 

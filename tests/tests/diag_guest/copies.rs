@@ -81,6 +81,10 @@ fn files_travel_whole_or_not_at_all() {
             let path = || Line::new(path);
             let why = Talk::ask(&guest, Request::Pull { path: path() })?.why()?;
             ensure!(why.contains(word), "{path:?}: {why}", path = path());
+            if path().as_str() == "/nowhere" {
+                // A file may be put there.
+                continue;
+            }
             let into = Request::Push { path: path(), mode: 0o644, size: 1 };
             let why = Talk::ask(&guest, into)?.why()?;
             ensure!(!why.is_empty(), "{why}");
