@@ -202,7 +202,8 @@ fn linear_views(test: &Test, guest: &Guest, card: &mut Testcard<'_>) -> Result<(
     // Samples that nothing compresses are lost on the way, unless they keep to the rate.
     va::set_mode(guest, "paced")?;
     guest.start_agent(&["--scanout", "gbm"])?;
-    let relay = Relay::start(test, guest)?;
+    // Each IDR has the driver begin anew, and all of this picture takes three seconds.
+    let relay = Relay::start_with(test, guest, &[("TRANSOM_IDR_INTERVAL", "6")])?;
     let viewer = Viewer::ffmpeg(test, &relay.sdp())?;
     viewer.wait_like(&pattern(4, 1366, 768), TRUE, SOON)?;
     wait_agent(guest, "display: read by GBM (/dev/dri/card")?;
