@@ -44,8 +44,10 @@ impl ParameterSets {
     /// Looks at an access unit of a codec; `true` if a parameter set is new or changed. Those of
     /// another codec are forgotten.
     pub fn update(&mut self, codec: Codec, access_unit: &[u8]) -> bool {
-        let before = self.clone();
+        let mut changed = false;
         if self.codec != Some(codec) {
+            // The codec alone describes nothing yet.
+            changed = ![&self.vps, &self.sps, &self.pps].into_iter().all(Vec::is_empty);
             *self = Self { codec: Some(codec), ..Self::default() };
         }
         for unit in nal_units(access_unit) {
@@ -59,12 +61,12 @@ impl ParameterSets {
                 (Codec::Hevc, hevc::PPS) => (&mut self.pps, 3),
                 _ => continue,
             };
-            if (header..=MAX_PARAMETER_SET).contains(&unit.len()) {
+            if (header..=MAX_PARAMETER_SET).contains(&unit.len()) && *place != unit {
                 *place = unit.to_vec();
+                changed = true;
             }
         }
-        // The codec alone describes nothing yet.
-        (&self.vps, &self.sps, &self.pps) != (&before.vps, &before.sps, &before.pps)
+        changed
     }
 
     /// Of which codec they are; H.264 while nothing is known.
