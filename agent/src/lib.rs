@@ -19,6 +19,7 @@ pub mod convert;
 pub mod damage;
 pub mod diag;
 pub mod encode;
+pub mod helper;
 pub mod hub;
 pub mod input;
 pub mod link;

@@ -13,7 +13,7 @@ use transom_protocol::message::Codec;
 use crate::capture::linear::Linear;
 use crate::damage::{Damage, Rect};
 use crate::encode::vaapi::candidates::{self, Candidate};
-use crate::encode::vaapi::{Opened, Progress, Rate, Remote, VaapiError, check, hevc};
+use crate::encode::vaapi::{Opened, Progress, Rate, Remote, VaapiError, check};
 use crate::picture::Picture;
 use crate::pixels::Pixels;
 use crate::sys::va;
@@ -144,16 +144,10 @@ fn stream(
         let mut damage = Damage::default();
         picture.update(Pixels::bgrx(&pixels, plan.size.0), None, &mut damage);
         let (idr, begun) = (number % IDRS == 0, Instant::now());
-        let bytes = remote.encode(&picture, damage.rects(), idr, plan.rate)?.bytes;
+        let coded = remote.encode(&picture, damage.rects(), idr, plan.rate)?;
         tried.times.push(begun.elapsed().as_micros() as u64);
-        tried.bytes += bytes.len();
-        let announced = match codec {
-            Codec::H264 => check::access_unit(&bytes, idr)?,
-            Codec::Hevc => hevc::check::access_unit(&bytes, idr)?,
-        };
-        if let Some(announced) = announced {
-            tried.announced = Some(announced);
-        }
+        tried.bytes += coded.bytes.len();
+        tried.announced = coded.announced.or(tried.announced.take());
         let done = number + 1;
         if done == WARM.min(plan.frames / 2) || done == plan.frames {
             tried.held.extend(remote.pid().and_then(|pid| Held::by(pid, done)));

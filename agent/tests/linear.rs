@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use transom_agent::capture::linear::message::Layout;
-use transom_agent::capture::linear::{Linear, NoView, set_program};
+use transom_agent::capture::linear::{Linear, NoView};
+use transom_agent::helper::set_program;
 use transom_agent::sys::shared::Shared;
 
 const X_TILED: u64 = 1 << 56 | 1;

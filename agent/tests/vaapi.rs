@@ -13,12 +13,13 @@ use transom_agent::damage::Rect;
 use transom_agent::encode::vaapi::check;
 use transom_agent::encode::vaapi::{Opened, VaapiError};
 use transom_agent::sys::shared::Shared;
+use transom_protocol::message::Codec;
 
 #[path = "stage/screen.rs"]
 mod screen;
 mod stage;
 
-use screen::{Screen, decode, open};
+use screen::{Coded, Screen, decode, open};
 use stage::RATE;
 
 /// Encodes, decodes, compares; yields what the SPS announced.
@@ -28,33 +29,8 @@ fn stream(mode: &str, size: (u32, u32)) -> (Opened, check::Announced) {
     (coded.opened, coded.announced)
 }
 
-/// A stream, and what shall be seen of it.
-struct Coded {
-    opened: Opened,
-    announced: check::Announced,
-    stream: Vec<u8>,
-    expected: Vec<u8>,
-}
-
 fn encode(mode: &str, size: (u32, u32)) -> Coded {
-    let (mut remote, opened) = open(mode, size).expect("opens");
-    let mut screen = Screen::new(size);
-    let (mut announced, mut stream, mut expected) = (None, Vec::new(), Vec::new());
-    for number in 0..8 {
-        screen.draw(number);
-        let (idr, what) = (number == 0 || number == 5, format!("{mode} {size:?} frame {number}"));
-        let bytes = remote
-            .encode(&screen.picture, screen.damage.rects(), idr, RATE)
-            .unwrap_or_else(|error| panic!("{what}: {error}"))
-            .bytes;
-        if let Some(found) = check::access_unit(&bytes, idr).expect("was checked before") {
-            announced = Some(found);
-        }
-        stream.extend(bytes);
-        expected.extend(screen.picture.planes().concat());
-    }
-    let announced = announced.expect("an IDR has an SPS");
-    Coded { opened, announced, stream, expected }
+    screen::encode(mode, size, Codec::H264, None)
 }
 
 #[test]

@@ -3,50 +3,24 @@
 
 use std::process::Command;
 
-use transom_agent::encode::vaapi::{Opened, VaapiError, check, hevc};
+use transom_agent::encode::vaapi::{VaapiError, check};
 use transom_protocol::message::Codec;
 
 #[path = "stage/screen.rs"]
 mod screen;
 mod stage;
 
-use screen::{Screen, decode, decode_hevc, open_codec};
+use screen::{Coded, Screen, decode, decode_hevc, open_codec};
 use stage::RATE;
-
-/// A stream, and what shall be seen of it.
-struct Coded {
-    opened: Opened,
-    announced: check::Announced,
-    stream: Vec<u8>,
-    expected: Vec<u8>,
-}
 
 /// Frames that change, and one that does not.
 fn encode(mode: &str, size: (u32, u32)) -> Coded {
-    let (mut remote, opened) = open_codec(mode, size, Codec::Hevc).expect("opens");
+    let coded = screen::encode(mode, size, Codec::Hevc, Some(3));
+    let opened = &coded.opened;
     assert_eq!((opened.codec, opened.instead.as_str()), (Codec::Hevc, ""), "{mode}");
-    let mut screen = Screen::new(size);
-    let (mut announced, mut stream, mut expected) = (None, Vec::new(), Vec::new());
-    for number in 0..8 {
-        if number == 3 {
-            screen.damage.clear();
-        } else {
-            screen.draw(number);
-        }
-        let (idr, what) = (number == 0 || number == 5, format!("{mode} {size:?} frame {number}"));
-        let bytes = remote
-            .encode(&screen.picture, screen.damage.rects(), idr, RATE)
-            .unwrap_or_else(|error| panic!("{what}: {error}"))
-            .bytes;
-        if let Some(found) = hevc::check::access_unit(&bytes, idr).expect("was checked before") {
-            announced = Some(found);
-        }
-        assert!(number != 3 || bytes.len() < 2000, "{what}: nothing new, {} bytes", bytes.len());
-        stream.extend(bytes);
-        expected.extend(screen.picture.planes().concat());
-    }
-    let announced = announced.expect("an IDR has an SPS");
-    Coded { opened, announced, stream, expected }
+    let rest = coded.lengths[3];
+    assert!(rest < 2000, "{mode} {size:?}: nothing new, {rest} bytes");
+    coded
 }
 
 #[test]

@@ -5,8 +5,9 @@
 
 use std::os::fd::AsFd as _;
 
-use transom_agent::capture::linear::message::{self, Answer, Layout, MAX_LENGTH};
+use transom_agent::capture::linear::message::{Answer, Layout, MAX_LENGTH};
 use transom_agent::capture::linear::{Linear, NoView};
+use transom_agent::helper;
 use transom_agent::sys::pair::End;
 use transom_agent::sys::shared::Shared;
 
@@ -68,7 +69,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         }
         out.extend([30, 4]);
         for answer in answers {
-            let bytes = message::encode(answer);
+            let bytes = helper::encode(answer);
             out.push(bytes.len() as u8);
             out.extend(bytes);
         }

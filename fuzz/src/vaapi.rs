@@ -11,6 +11,7 @@ use transom_agent::capture::cursor::Cursor;
 use transom_agent::damage::Rect;
 use transom_agent::encode::vaapi::message::{self, Answer};
 use transom_agent::encode::vaapi::{Access, Opened, Rate, Remote, check, hevc};
+use transom_agent::helper;
 use transom_agent::picture::Picture;
 use transom_agent::sys::pair::End;
 use transom_agent::sys::shared::Shared;
@@ -181,7 +182,7 @@ pub fn helper_seeds() -> Vec<Vec<u8>> {
     let script = |idrs: u8, answers: &[Answer]| {
         let mut out = vec![idrs << 3 | answers.len() as u8];
         for answer in answers {
-            let bytes = message::encode(answer);
+            let bytes = helper::encode(answer);
             out.push(bytes.len() as u8);
             out.extend(bytes);
         }
@@ -223,7 +224,7 @@ mod tests {
             for _ in 0..seed[0] & 7 {
                 let (length, behind) = rest.split_first().expect("a length");
                 let (answer, behind) = behind.split_at(usize::from(*length));
-                assert!(message::decode::<Answer>(answer).is_some());
+                assert!(helper::decode::<Answer>(answer).is_some());
                 rest = behind;
             }
             assert_eq!(rest, IDR);

@@ -17,7 +17,7 @@ pub mod message;
 mod remote;
 mod serve;
 
-pub use remote::{Linear, NoView, set_program};
+pub use remote::{Linear, NoView};
 pub use serve::serve;
 
 use drm::buffer::DrmModifier;

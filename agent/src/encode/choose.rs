@@ -323,7 +323,7 @@ impl Auto {
             let path = remote.path().to_owned();
             let damage = request.frame.damage.rects();
             match remote.encode_scanout(picture, damage, access, rate, planes) {
-                Ok(Coded { bytes, qp, idr, refreshing }) => {
+                Ok(Coded { bytes, qp, idr, refreshing, .. }) => {
                     self.software = None;
                     self.codec = remote.codec();
                     if remote.path() != path {

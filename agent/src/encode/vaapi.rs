@@ -29,7 +29,7 @@ mod session;
 
 pub use message::{Access, Opened, Source};
 pub use parameters::Rate;
-pub use remote::{Coded, Progress, Remote, set_program};
+pub use remote::{Coded, Progress, Remote};
 pub use serve::serve;
 
 /// Why VA-API gave no frame.

@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use transom_agent::encode::vaapi::candidates::Candidate;
-use transom_agent::encode::vaapi::{Rate, Remote, VaapiError, set_program};
+use transom_agent::encode::vaapi::{Rate, Remote, VaapiError};
+use transom_agent::helper::set_program;
 use transom_protocol::message::Codec;
 
 /// What all streams here want.

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use transom_agent::damage::Damage;
+use transom_agent::encode::vaapi::check::Announced;
 use transom_agent::encode::vaapi::{Opened, Progress, Remote, VaapiError};
 use transom_agent::picture::Picture;
 use transom_agent::pixels::Pixels;
 
 use transom_protocol::message::Codec;
 
-use crate::stage::start;
+use crate::stage::{RATE, start};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -34,6 +35,45 @@ pub fn open_codec(
     }
     let opened = remote.opened().expect("it is ready").clone();
     Ok((remote, opened))
+}
+
+/// A stream, and what shall be seen of it.
+pub struct Coded {
+    /// By what it was made.
+    pub opened: Opened,
+    /// What its last SPS says.
+    pub announced: Announced,
+    /// Annex B.
+    pub stream: Vec<u8>,
+    /// Bytes of each frame.
+    pub lengths: Vec<usize>,
+    /// I420, one frame behind the other.
+    pub expected: Vec<u8>,
+}
+
+/// Eight frames that change, but for the one that `rests`; the first and the sixth are IDRs.
+pub fn encode(mode: &str, size: (u32, u32), codec: Codec, rests: Option<u32>) -> Coded {
+    let (mut remote, opened) = open_codec(mode, size, codec).expect("opens");
+    let mut screen = Screen::new(size);
+    let (mut announced, mut stream, mut expected) = (None, Vec::new(), Vec::new());
+    let mut lengths = Vec::new();
+    for number in 0..8 {
+        if rests == Some(number) {
+            screen.damage.clear();
+        } else {
+            screen.draw(number);
+        }
+        let (idr, what) = (number == 0 || number == 5, format!("{mode} {size:?} frame {number}"));
+        let coded = remote
+            .encode(&screen.picture, screen.damage.rects(), idr, RATE)
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        announced = coded.announced.or(announced);
+        lengths.push(coded.bytes.len());
+        stream.extend(coded.bytes);
+        expected.extend(screen.picture.planes().concat());
+    }
+    let announced = announced.expect("an IDR has an SPS");
+    Coded { opened, announced, stream, lengths, expected }
 }
 
 /// A screen whose pictures differ in a part.

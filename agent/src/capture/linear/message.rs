@@ -5,7 +5,6 @@
 //! 3. agent: [`Order::Read`] with a dma-buf for each plane; helper: [`Answer::Read`] or
 //!    [`Answer::Failed`]. One at a time, and so on.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// 7680x4320 pixels of four bytes; more would take more memory than the agent has.
@@ -84,16 +83,6 @@ pub enum Answer {
     Read,
     /// There is none; the reason.
     Failed(String),
-}
-
-/// To bytes.
-pub fn encode<M: Serialize>(message: &M) -> Vec<u8> {
-    postcard::to_allocvec(message).expect("these messages have no maps and no unsized sequences")
-}
-
-/// From bytes; `None` if they are no such message.
-pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Option<M> {
-    postcard::from_bytes(bytes).ok()
 }
 
 #[cfg(test)]

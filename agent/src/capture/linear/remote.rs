@@ -1,13 +1,13 @@
 //! The agent's side: starts a helper, hands it buffers, and waits for no more than it must.
 
+use std::ffi::OsStr;
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use std::{io, thread};
 
-use super::message::{self, Answer, Layout, Order};
+use super::message::{Answer, Layout, Order};
+use crate::helper::{self, Lost, plain};
 use crate::sys::dmabuf::Mapping;
 use crate::sys::pair::End;
 use crate::sys::shared::Shared;
@@ -25,15 +25,6 @@ const DEADLINE: Duration = Duration::from_millis(500);
 const SOON: Duration = Duration::from_secs(2);
 /// … at most.
 const LATEST: Duration = Duration::from_secs(600);
-
-/// What is started as the helper, if it is not this program itself.
-static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-
-/// Has another program than this one started as the helper: for tests, which are none.
-pub fn set_program(program: PathBuf) {
-    // The first one stays.
-    let _ = PROGRAM.set(program);
-}
 
 /// Why there is no linear view of a buffer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,9 +60,7 @@ struct Failure {
 
 #[derive(Debug)]
 struct Helper {
-    child: Option<Child>,
-    socket: End,
-    started: Instant,
+    process: helper::Helper,
     backend: Option<String>,
     /// Where views go, and their mapping.
     view: Option<Mapping>,
@@ -89,7 +78,8 @@ impl Linear {
 
     /// By whoever is at the other end, as long as that answers.
     pub fn over(socket: End) -> Self {
-        Self { helper: Some(Helper::over(socket)), ..Self::new(Path::new("/dev/null")) }
+        let helper = Some(Helper::of(helper::Helper::over(socket)));
+        Self { helper, ..Self::new(Path::new("/dev/null")) }
     }
 
     /// The same for who waits until the driver is loaded.
@@ -117,7 +107,7 @@ impl Linear {
 
     /// The helper's process id, while it lives.
     pub fn pid(&self) -> Option<u32> {
-        Some(self.helper.as_ref()?.child.as_ref()?.id())
+        self.helper.as_ref()?.process.pid()
     }
 
     /// A linear view of a buffer, its rows without gaps, as it is now. `fds` has a dma-buf for each
@@ -203,41 +193,37 @@ enum Trouble {
     Lost(String),
 }
 
+impl From<Lost> for Trouble {
+    fn from(lost: Lost) -> Self {
+        Self::Lost(match lost {
+            Lost::Died(how) => format!("the driver's process ended: {how}"),
+            Lost::Nonsense => "its process answers nonsense".into(),
+        })
+    }
+}
+
 impl Helper {
     fn start(node: &Path, environment: &[(String, String)]) -> io::Result<Self> {
-        let (socket, theirs) = End::pair()?;
-        let program = PROGRAM.get().map_or("/proc/self/exe".as_ref(), |program| program.as_path());
-        let mut command = Command::new(program);
-        command.arg("scanout-helper").arg("--device").arg(node);
-        command.envs(environment.iter().map(|(name, value)| (name, value)));
-        // Drivers chatter on stderr.
-        let chatter =
-            if log::log_enabled!(log::Level::Debug) { Stdio::inherit } else { Stdio::null };
-        command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(chatter());
-        let mut this = Self::over(socket);
-        this.child = Some(command.spawn()?);
-        Ok(this)
+        let arguments = [OsStr::new("--device"), node.as_os_str()];
+        Ok(Self::of(helper::Helper::start("scanout-helper", arguments, environment)?))
     }
 
-    fn over(socket: End) -> Self {
-        let started = Instant::now();
-        Self { child: None, socket, started, backend: None, view: None, room: 0, views: 0 }
+    fn of(process: helper::Helper) -> Self {
+        Self { process, backend: None, view: None, room: 0, views: 0 }
     }
 
     fn open(&mut self, patience: Duration) -> Result<(), Trouble> {
         if self.backend.is_some() {
             return Ok(());
         }
-        match self.answer(patience)? {
+        match self.process.hear(patience)? {
             Some(Answer::Opened(backend)) => {
                 self.backend = Some(plain(&backend));
                 Ok(())
             }
             Some(Answer::Failed(reason)) => Err(Trouble::Lost(plain(&reason))),
             Some(Answer::Read) => Err(Trouble::Lost("its process answers out of turn".into())),
-            None if self.started.elapsed() >= OPEN_DEADLINE => {
-                Err(Trouble::Lost(late(OPEN_DEADLINE)))
-            }
+            None if self.process.age() >= OPEN_DEADLINE => Err(Trouble::Lost(late(OPEN_DEADLINE))),
             None => Err(Trouble::NotYet),
         }
     }
@@ -254,13 +240,13 @@ impl Helper {
         if self.view.is_none() || self.room < length {
             let memory = Shared::new(length).map_err(lost)?;
             let order = Order::Memory(length as u32);
-            self.send(&order, &[memory.fd()])?;
+            self.process.say(&order, &[memory.fd()])?;
             let fd = memory.fd().try_clone_to_owned().map_err(lost)?;
             (self.view, self.room) = (Some(Mapping::of_memory(&fd, length).map_err(lost)?), length);
         }
-        self.send(&Order::Read(layout.clone()), fds)?;
+        self.process.say(&Order::Read(layout.clone()), fds)?;
         let deadline = if self.views == 0 { FIRST_DEADLINE } else { DEADLINE };
-        match self.answer(deadline)? {
+        match self.process.hear(deadline)? {
             Some(Answer::Read) => {
                 self.views += 1;
                 Ok(())
@@ -270,55 +256,8 @@ impl Helper {
             None => Err(Trouble::Lost(late(deadline))),
         }
     }
-
-    fn send(&mut self, order: &Order, fds: &[BorrowedFd<'_>]) -> Result<(), Trouble> {
-        self.socket.send(&message::encode(order), fds).map_err(|_| self.epitaph())
-    }
-
-    fn answer(&mut self, timeout: Duration) -> Result<Option<Answer>, Trouble> {
-        match self.socket.receive(Some(timeout)) {
-            Ok(None) => Ok(None),
-            Ok(Some(received)) if received.bytes.is_empty() => Err(self.epitaph()),
-            Ok(Some(received)) => message::decode(&received.bytes)
-                .map(Some)
-                .ok_or_else(|| Trouble::Lost("its process answers nonsense".into())),
-            Err(_) => Err(self.epitaph()),
-        }
-    }
-
-    /// What the helper died of.
-    fn epitaph(&mut self) -> Trouble {
-        let end = Instant::now() + Duration::from_millis(100);
-        while let Some(child) = &mut self.child {
-            match child.try_wait() {
-                Ok(Some(status)) => {
-                    return Trouble::Lost(format!("the driver's process ended: {status}"));
-                }
-                // The socket closes a moment before the process has ended.
-                Ok(None) if Instant::now() < end => thread::sleep(Duration::from_millis(1)),
-                _ => break,
-            }
-        }
-        Trouble::Lost("the driver's process ended without a word".into())
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            // A process that a stuck driver holds in the kernel cannot be waited for here.
-            let waiter = thread::Builder::new().name("reaper".into()).stack_size(64 * 1024);
-            let _ = waiter.spawn(move || child.wait());
-        }
-    }
 }
 
 fn late(deadline: Duration) -> String {
     format!("no answer from the driver in {} ms", deadline.as_millis())
-}
-
-/// A driver's words, for one line of the log.
-fn plain(reason: &str) -> String {
-    reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }

@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
-use super::message::{self, Answer, Layout, Order};
+use super::message::{Answer, Layout, Order};
+use crate::helper;
 use crate::sys::gbm::{Buffer, Device, Failure, PLANES, Plane};
 use crate::sys::kms::Card;
 use crate::sys::pair::{End, Received};
@@ -27,7 +28,7 @@ const IMPORTS: usize = 5;
 pub fn serve(device: &Path) -> io::Result<()> {
     let confined = crate::sys::process::confine();
     let socket = End::of(io::stdin().as_fd().try_clone_to_owned()?);
-    let say = |answer: &Answer| socket.send(&message::encode(answer), &[]);
+    let say = |answer: &Answer| socket.send(&helper::encode(answer), &[]);
     let device = match confined.and_then(|()| node(device)).map(Device::open) {
         Ok(Ok(device)) => device,
         Ok(Err(error)) => return say(&Answer::Failed(error.to_string())),
@@ -40,12 +41,12 @@ pub fn serve(device: &Path) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
-        match message::decode(&bytes) {
+        match helper::decode(&bytes) {
             Some(Order::Memory(length)) => {
                 let fd = fds.pop().ok_or(io::ErrorKind::InvalidData)?;
                 reader.memory = Some((Shared::of(fd, length as usize)?, length as usize));
             }
-            Some(Order::Read(layout)) => say(&match reader.read(layout, &fds) {
+            Some(Order::Read(layout)) => say(&match reader.read(layout, fds) {
                 Ok(()) => Answer::Read,
                 Err(error) => Answer::Failed(error.to_string()),
             })?,
@@ -71,18 +72,20 @@ struct Reader {
 
 struct Import {
     inodes: Vec<u64>,
+    /// While these are open, no other buffer gets one of those inodes.
+    _fds: Vec<OwnedFd>,
     layout: Layout,
     buffer: Buffer,
 }
 
 impl Reader {
-    fn read(&mut self, layout: Layout, fds: &[OwnedFd]) -> Result<(), Failure> {
+    fn read(&mut self, layout: Layout, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         let lie = |error: io::Error| Failure::Lie(error.to_string());
         if fds.len() > PLANES {
             return Err(Failure::Lie(format!("{} buffers", fds.len())));
         }
         let (mut inodes, mut sizes) = (Vec::new(), Vec::new());
-        for fd in fds {
+        for fd in &fds {
             inodes.push(nix::sys::stat::fstat(fd).map_err(|error| lie(error.into()))?.st_ino);
             let end = nix::unistd::lseek(fd, 0, nix::unistd::Whence::SeekEnd);
             sizes.push(end.map_err(|error| lie(error.into()))? as u64);
@@ -108,7 +111,7 @@ impl Reader {
                 if self.imports.len() == IMPORTS {
                     self.imports.pop_front();
                 }
-                self.imports.push_back(Import { inodes, layout, buffer });
+                self.imports.push_back(Import { inodes, _fds: fds, layout, buffer });
                 self.imports.len() - 1
             }
         };

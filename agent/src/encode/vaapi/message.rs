@@ -10,7 +10,6 @@
 //! picture are memory of their own, which the helper can only read ([`crate::sys::lent`]): it copies
 //! from there into the driver's image, and nobody copies before.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use transom_protocol::message::Codec;
@@ -205,16 +204,6 @@ pub fn regions(damage: &[Rect], size: (u32, u32), most: usize) -> Vec<[u32; 4]> 
         Some([x, y, right - x, bottom - y])
     };
     all.chunks(all.len().div_ceil(most).max(1)).filter_map(unite).collect()
-}
-
-/// To bytes.
-pub fn encode<M: Serialize>(message: &M) -> Vec<u8> {
-    postcard::to_allocvec(message).expect("these messages have no maps and no unsized sequences")
-}
-
-/// From bytes; `None` if they are no such message.
-pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Option<M> {
-    postcard::from_bytes(bytes).ok()
 }
 
 #[cfg(test)]

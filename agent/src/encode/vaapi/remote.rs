@@ -2,11 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use transom_protocol::message::Codec;
 
@@ -17,6 +13,7 @@ use super::{VaapiError, check, hevc};
 use crate::capture::Planes;
 use crate::capture::cursor::Cursor;
 use crate::damage::Rect;
+use crate::helper::{Helper, Lost, plain};
 use crate::picture::Picture;
 use crate::sys::pair::End;
 use crate::sys::shared::Shared;
@@ -27,15 +24,6 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 const FIRST_DEADLINE: Duration = Duration::from_secs(2);
 /// … later ones are late when this has passed. Hardware needs 10 ms at most.
 const FRAME_DEADLINE: Duration = Duration::from_millis(500);
-
-/// What is started as the helper, if it is not this program itself.
-static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-
-/// Has another program than this one started as the helper: for tests, which are none.
-pub fn set_program(program: PathBuf) {
-    // The first one stays.
-    let _ = PROGRAM.set(program);
-}
 
 /// How far a helper has come.
 #[derive(Debug)]
@@ -51,6 +39,8 @@ pub enum Progress {
 pub struct Coded {
     /// Annex B.
     pub bytes: Vec<u8>,
+    /// What its SPS announces, if it has one.
+    pub announced: Option<check::Announced>,
     /// Average quantiser, if the driver tells it.
     pub qp: Option<u8>,
     /// Whether it is an IDR, as was asked for or because there was nothing better.
@@ -70,13 +60,11 @@ enum Outcome {
 /// One helper with one encoder.
 #[derive(Debug)]
 pub struct Remote {
-    child: Option<Child>,
-    socket: End,
+    helper: Helper,
     memory: Shared,
     size: (u32, u32),
     /// What was asked for.
     asked: Codec,
-    started: Instant,
     opened: Option<Opened>,
     /// What the driver's picture does not show yet; everything at first.
     stale: Vec<Rect>,
@@ -114,36 +102,27 @@ impl Remote {
         codec: Codec,
     ) -> Result<Self, VaapiError> {
         let failed = |error: io::Error| VaapiError::Helper(error.to_string());
-        let (socket, theirs) = End::pair().map_err(failed)?;
         let memory = Shared::new(message::length(size)).map_err(failed)?;
-        let program = PROGRAM.get().map_or("/proc/self/exe".as_ref(), |program| program.as_path());
-        let mut command = Command::new(program);
-        command.arg("encode-helper").args(candidate.arguments());
-        command.envs(candidate.environment.iter().map(|(name, value)| (name, value)));
-        // Drivers chatter on stderr, some for every frame.
-        let chatter =
-            if log::log_enabled!(log::Level::Debug) { Stdio::inherit } else { Stdio::null };
-        command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(chatter());
-        let child = command.spawn().map_err(failed)?;
-        // The child has its own end now; ours of theirs closed with the command.
-        drop(command);
-        let mut this = Self::over(socket, memory, size, codec);
-        this.child = Some(child);
+        let arguments = candidate.arguments();
+        let helper = Helper::start("encode-helper", arguments, &candidate.environment);
+        let mut this = Self::with(helper.map_err(failed)?, memory, size, codec);
         let open = Order::Open { size, bitrate: rate.bitrate, fps: rate.fps, codec };
-        this.socket.send(&message::encode(&open), &[this.memory.fd()]).map_err(failed)?;
+        this.helper.say(&open, &[this.memory.fd()])?;
         Ok(this)
     }
 
     /// Talks to whoever is at the other end, who shares memory of [`message::length`].
     pub fn over(socket: End, memory: Shared, size: (u32, u32), asked: Codec) -> Self {
+        Self::with(Helper::over(socket), memory, size, asked)
+    }
+
+    fn with(helper: Helper, memory: Shared, size: (u32, u32), asked: Codec) -> Self {
         let whole = Rect { x: 0, y: 0, width: size.0, height: size.1 };
         Self {
-            child: None,
-            socket,
+            helper,
             memory,
             size,
             asked,
-            started: Instant::now(),
             opened: None,
             stale: vec![whole],
             lent: None,
@@ -171,7 +150,7 @@ impl Remote {
 
     /// The helper's process id, while it lives.
     pub fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
+        self.helper.pid()
     }
 
     /// Frames that came out.
@@ -188,7 +167,7 @@ impl Remote {
         if self.opened.is_some() {
             return Ok(Progress::Ready);
         }
-        match self.answer(timeout)? {
+        match self.helper.hear(timeout)? {
             Some(Answer::Opened(opened)) if ![Codec::H264, self.asked].contains(&opened.codec) => {
                 Err(VaapiError::Helper("it encodes what nobody asked for".into()))
             }
@@ -205,7 +184,7 @@ impl Remote {
             Some(Answer::Encoded { .. }) => {
                 Err(VaapiError::Helper("it answers out of turn".into()))
             }
-            None if self.started.elapsed() > OPEN_DEADLINE => {
+            None if self.helper.age() > OPEN_DEADLINE => {
                 Err(VaapiError::Late(OPEN_DEADLINE.as_millis()))
             }
             None => Ok(Progress::Opening),
@@ -345,13 +324,12 @@ impl Remote {
         };
         let regions = regions.to_vec();
         let order = Order::Encode { access, bitrate, fps, source, regions };
-        let send = self.socket.send(&message::encode(&order), fds);
-        send.map_err(|_| self.epitaph())?;
+        self.helper.say(&order, fds)?;
         let deadline = if self.frames == 0 { FIRST_DEADLINE } else { FRAME_DEADLINE };
-        match self.answer(deadline)? {
+        match self.helper.hear(deadline)? {
             Some(Answer::Encoded { length, qp, refreshing, path }) => {
                 let idr = access == Access::Idr;
-                let bytes = self.fetch(length, idr)?;
+                let (bytes, announced) = self.fetch(length, idr)?;
                 self.frames += 1;
                 self.owes_idr &= !idr;
                 // A second request while a refresh is under way begins none.
@@ -368,7 +346,7 @@ impl Remote {
                 if self.path != path {
                     self.path = plain(&path);
                 }
-                Ok(Outcome::Unit(Coded { bytes, qp, idr, refreshing }))
+                Ok(Outcome::Unit(Coded { bytes, announced, qp, idr, refreshing }))
             }
             Some(Answer::Failed { reason, usable: true }) => Ok(Outcome::Refused(plain(&reason))),
             Some(Answer::Failed { reason, usable: false }) => {
@@ -379,70 +357,38 @@ impl Remote {
         }
     }
 
-    /// Copies an access unit out of the shared memory and looks it over.
-    fn fetch(&self, length: u32, idr: bool) -> Result<Vec<u8>, VaapiError> {
+    /// Copies an access unit out of the shared memory and looks it over. Yields what it announces,
+    /// too.
+    fn fetch(
+        &self,
+        length: u32,
+        idr: bool,
+    ) -> Result<(Vec<u8>, Option<check::Announced>), VaapiError> {
         let length = length as usize;
         if length > message::output_room(self.size) {
             return Err(VaapiError::Helper(format!("it says that it wrote {length} bytes")));
         }
         let mut bytes = vec![0; length];
         self.memory.read(message::OUTPUT_AT, &mut bytes);
-        match self.codec() {
-            Codec::H264 => {
-                if let Some(announced) = check::access_unit(&bytes, idr)? {
-                    check::fits(&announced, self.size)?;
-                }
-            }
-            Codec::Hevc => {
-                if let Some(announced) = hevc::check::access_unit(&bytes, idr)? {
-                    hevc::check::fits(&announced, self.size)?;
-                }
+        let announced = match self.codec() {
+            Codec::H264 => check::access_unit(&bytes, idr)?,
+            Codec::Hevc => hevc::check::access_unit(&bytes, idr)?,
+        };
+        if let Some(announced) = &announced {
+            match self.codec() {
+                Codec::H264 => check::fits(announced, self.size)?,
+                Codec::Hevc => hevc::check::fits(announced, self.size)?,
             }
         }
-        Ok(bytes)
-    }
-
-    fn answer(&mut self, timeout: Duration) -> Result<Option<Answer>, VaapiError> {
-        match self.socket.receive(Some(timeout)) {
-            Ok(None) => Ok(None),
-            Ok(Some(received)) if received.bytes.is_empty() => Err(self.epitaph()),
-            Ok(Some(received)) => message::decode(&received.bytes)
-                .map(Some)
-                .ok_or_else(|| VaapiError::Helper("it answers nonsense".into())),
-            Err(_) => Err(self.epitaph()),
-        }
-    }
-
-    /// What the helper died of.
-    fn epitaph(&mut self) -> VaapiError {
-        let end = Instant::now() + Duration::from_millis(100);
-        while let Some(child) = &mut self.child {
-            match child.try_wait() {
-                Ok(Some(status)) => {
-                    self.child = None;
-                    return VaapiError::Died(status.to_string());
-                }
-                // The socket closes a moment before the process has ended.
-                Ok(None) if Instant::now() < end => thread::sleep(Duration::from_millis(1)),
-                _ => break,
-            }
-        }
-        VaapiError::Died("without a word".into())
+        Ok((bytes, announced))
     }
 }
 
-/// A driver's words, for one line of the log.
-fn plain(reason: &str) -> String {
-    reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
-}
-
-impl Drop for Remote {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            // A process that a stuck driver holds in the kernel cannot be waited for here.
-            let waiter = thread::Builder::new().name("reaper".into()).stack_size(64 * 1024);
-            let _ = waiter.spawn(move || child.wait());
+impl From<Lost> for VaapiError {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Died(how) => Self::Died(how),
+            Lost::Nonsense => Self::Helper("it answers nonsense".into()),
         }
     }
 }

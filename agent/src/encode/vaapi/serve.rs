@@ -14,6 +14,7 @@ use transom_protocol::message::Codec;
 use super::message::{self, Access, Answer, Opened, Order, Overlay, Source};
 use super::parameters::Rate;
 use super::session::Session;
+use crate::helper;
 use crate::sys::lent::Borrowed;
 use crate::sys::pair::{End, Received};
 use crate::sys::shared::Shared;
@@ -29,7 +30,7 @@ pub fn serve(device: Option<PathBuf>) -> io::Result<()> {
     let socket = End::of(io::stdin().as_fd().try_clone_to_owned()?);
     let Some(Received { bytes, mut fds }) = socket.receive(None)? else { return Ok(()) };
     let (Some(Order::Open { size, bitrate, fps, codec }), Some(memory)) =
-        (message::decode(&bytes), fds.pop())
+        (helper::decode(&bytes), fds.pop())
     else {
         return Err(io::Error::from(io::ErrorKind::InvalidData));
     };
@@ -40,12 +41,12 @@ pub fn serve(device: Option<PathBuf>) -> io::Result<()> {
     };
     let mut encoder = match opened {
         Ok((encoder, opened)) => {
-            socket.send(&message::encode(&Answer::Opened(opened)), &[])?;
+            socket.send(&helper::encode(&Answer::Opened(opened)), &[])?;
             encoder
         }
         Err(reason) => {
             let answer = Answer::Failed { reason, usable: false };
-            return socket.send(&message::encode(&answer), &[]);
+            return socket.send(&helper::encode(&answer), &[]);
         }
     };
     loop {
@@ -53,14 +54,14 @@ pub fn serve(device: Option<PathBuf>) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
-        let answer = match message::decode(&bytes) {
+        let answer = match helper::decode(&bytes) {
             Some(Order::Encode { access, bitrate, fps, source, regions }) => {
                 encoder.session.tune(Rate { bitrate, fps });
                 encoder.encode(access, &source, &regions, fds)
             }
             _ => return Err(io::Error::from(io::ErrorKind::InvalidData)),
         };
-        socket.send(&message::encode(&answer), &[])?;
+        socket.send(&helper::encode(&answer), &[])?;
     }
 }
 
