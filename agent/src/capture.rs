@@ -173,9 +173,10 @@ impl Capture {
             return Look::Nothing;
         };
         let hinted = watched.last.as_ref() != Some(&seen);
-        let lit = matches!(self.state, DisplayState::Lit(_));
-        let frame = if lit { frame } else { RETRY };
-        let sweep = self.pace.is_sweep_due(begun, frame);
+        let sweep = match self.state {
+            DisplayState::Lit(_) => self.pace.is_sweep_due(begun, frame),
+            _ => self.pace.is_retry_due(begun, RETRY),
+        };
         if !hinted && !sweep {
             return Look::Unchanged;
         }

@@ -38,9 +38,14 @@ impl Relay {
     }
 
     /// Relays `guest` by RTSP, too; yields its address there.
-    pub fn start_rtsp(test: &Test, guest: &Guest) -> Result<(Self, String)> {
+    pub fn start_rtsp(
+        test: &Test,
+        guest: &Guest,
+        settings: &[(&str, &str)],
+    ) -> Result<(Self, String)> {
         let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let relay = Self::start_with(test, guest, &[("TRANSOM_RTSP", &listen)])?;
+        let settings = [settings, &[("TRANSOM_RTSP", &listen)]].concat();
+        let relay = Self::start_with(test, guest, &settings)?;
         relay.wait_log("RTSP at ")?;
         Ok((relay, format!("rtsp://{listen}/guest")))
     }

@@ -29,7 +29,7 @@ fn players_watch_half_a_minute_over_tcp() {
 /// Two at once, for half a minute, without a complaint.
 fn watch(test: &Test, transport: &str) -> Result<()> {
     let guest = moving(test)?;
-    let (_relay, url) = Relay::start_rtsp(test, &guest)?;
+    let (_relay, url) = Relay::start_rtsp(test, &guest, &[])?;
     let viewers = [
         Viewer::ffmpeg_rtsp(test, &url, transport)?,
         Viewer::gstreamer_rtsp(test, &url, transport)?,
@@ -55,7 +55,7 @@ fn watch(test: &Test, transport: &str) -> Result<()> {
 fn ffplay_and_ffprobe_play() {
     machine_test("ffplay and ffprobe play", LIMIT, |test| {
         let guest = moving(test)?;
-        let (_relay, url) = Relay::start_rtsp(test, &guest)?;
+        let (_relay, url) = Relay::start_rtsp(test, &guest, &[])?;
         for transport in ["udp", "tcp"] {
             let mut ffprobe = Command::new("ffprobe");
             ffprobe.args(["-v", "error", "-rtsp_transport", transport, "-show_entries"]);
@@ -89,7 +89,7 @@ fn a_mode_change_and_a_new_agent_are_no_end() {
         let mut card = guest.testcard()?;
         card.tell("mode 1280x720 XRGB8888")?;
         card.tell("animate screen")?;
-        let (_relay, url) = Relay::start_rtsp(test, &guest)?;
+        let (_relay, url) = Relay::start_rtsp(test, &guest, &[])?;
         let viewers =
             [Viewer::ffmpeg_rtsp(test, &url, "udp")?, Viewer::ffmpeg_rtsp(test, &url, "tcp")?];
         for viewer in &viewers {
@@ -113,7 +113,7 @@ fn a_mode_change_and_a_new_agent_are_no_end() {
 fn bad_clients_disturb_nobody() {
     machine_test("bad rtsp clients disturb nobody", LIMIT, |test| {
         let guest = moving(test)?;
-        let (mut relay, url) = Relay::start_rtsp(test, &guest)?;
+        let (mut relay, url) = Relay::start_rtsp(test, &guest, &[])?;
         let viewer = Viewer::ffmpeg_rtsp(test, &url, "udp")?;
         viewer.wait_frames(60, SOON)?;
 
@@ -228,7 +228,7 @@ fn players_show_links_where_links_are_needed() {
 fn a_few_lines_of_python_receive() {
     machine_test("a few lines of python receive", LIMIT, |test| {
         let guest = moving(test)?;
-        let (relay, url) = Relay::start_rtsp(test, &guest)?;
+        let (relay, url) = Relay::start_rtsp(test, &guest, &[])?;
         relay.wait_log("connected to")?;
         let sdp = relay.sdp();
         let end = Instant::now() + SOON;

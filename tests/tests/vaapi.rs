@@ -199,12 +199,10 @@ fn linear_views(test: &Test, guest: &Guest, card: &mut Testcard<'_>) -> Result<(
     // Where libgbm was not installed with the system, it is told where the rest of it is.
     let mesa = "/run/peer/usr/lib/x86_64-linux-gnu";
     guest.run(&format!("export GBM_BACKENDS_PATH={mesa}/gbm LIBGL_DRIVERS_PATH={mesa}/dri"))?;
-    // Samples that nothing compresses are lost on the way, unless they keep to the rate.
-    va::set_mode(guest, "paced")?;
     guest.start_agent(&["--scanout", "gbm"])?;
-    // Each IDR has the driver begin anew, and all of this picture takes three seconds.
-    let relay = Relay::start_with(test, guest, &[("TRANSOM_IDR_INTERVAL", "6")])?;
-    let viewer = Viewer::ffmpeg(test, &relay.sdp())?;
+    // Samples that nothing compresses: over UDP, some would be lost on the way.
+    let (_relay, url) = Relay::start_rtsp(test, guest, &[])?;
+    let viewer = Viewer::ffmpeg_rtsp(test, &url, "tcp")?;
     viewer.wait_like(&pattern(4, 1366, 768), TRUE, SOON)?;
     wait_agent(guest, "display: read by GBM (/dev/dri/card")?;
     ensure!(look("viewed.png")? == mapped, "the linear view is not what is there");
@@ -309,9 +307,9 @@ fn the_agent_encodes_through_libva_in_a_guest() {
         card.tell("mode 1280x720 XRGB8888")?;
         card.tell("animate box")?;
         // Each IDR has this driver begin anew with what the rate leaves for its samples: rarely.
-        let rarely = ("TRANSOM_IDR_INTERVAL", "6");
-        let relay = Relay::start_with(test, &guest, &[rarely])?;
-        let viewer = Viewer::ffmpeg(test, &relay.sdp())?;
+        let rarely = ("TRANSOM_IDR_INTERVAL", "10");
+        let (relay, url) = Relay::start_rtsp(test, &guest, &[rarely])?;
+        let viewer = Viewer::ffmpeg_rtsp(test, &url, "tcp")?;
         wait_agent(&guest, "encoder: VA-API, Transom software driver")?;
         for (seed, (width, height)) in [(2, (1280, 720)), (3, (1366, 768)), (4, (800, 600))] {
             card.tell(&format!("mode {width}x{height} XRGB8888"))?;
@@ -465,9 +463,7 @@ fn hevc_reaches_players_until_the_driver_fails() {
             // Small, as samples are not compressed.
             card.tell("mode 640x480 XRGB8888")?;
             card.tell(&format!("still {seed}"))?;
-            let rtsp = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-            let settings = [("TRANSOM_CODEC", "hevc"), ("TRANSOM_RTSP", rtsp.as_str())];
-            let relay = Relay::start_with(test, &guest, &settings)?;
+            let (relay, url) = Relay::start_rtsp(test, &guest, &[("TRANSOM_CODEC", "hevc")])?;
             wait_described(&relay, "H265").with_context(|| mode.to_owned())?;
             let viewer = Viewer::ffmpeg(test, &relay.sdp())?;
             let truth = if mode == "d3d12" { 29.0 } else { TRUE };
@@ -477,7 +473,6 @@ fn hevc_reaches_players_until_the_driver_fails() {
             let info = diag(&guest, "info")?;
             ensure!(info["facts"]["encoder.profile"] == "HEVC Main", "{info:#}");
             if mode == "radeonsi" {
-                let url = format!("rtsp://{rtsp}/guest");
                 for transport in ["udp", "tcp"] {
                     let viewer = Viewer::ffmpeg_rtsp(test, &url, transport)?;
                     viewer
@@ -499,11 +494,9 @@ fn hevc_reaches_players_until_the_driver_fails() {
         guest.start_agent(&[])?;
         card.tell("mode 640x480 XRGB8888")?;
         card.tell("still 30")?;
-        let rtsp = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let settings = [("TRANSOM_CODEC", "hevc"), ("TRANSOM_RTSP", rtsp.as_str())];
-        let relay = Relay::start_with(test, &guest, &settings)?;
+        let (relay, url) = Relay::start_rtsp(test, &guest, &[("TRANSOM_CODEC", "hevc")])?;
         wait_described(&relay, "H265")?;
-        let player = Viewer::ffmpeg_rtsp(test, &format!("rtsp://{rtsp}/guest"), "tcp")?;
+        let player = Viewer::ffmpeg_rtsp(test, &url, "tcp")?;
         player.wait_like(&pattern(30, 640, 480), TRUE, SOON).context("before the fault")?;
         card.tell("animate box")?;
         wait_agent(&guest, "given up for 2 s: vaEndPicture")?;
@@ -511,7 +504,7 @@ fn hevc_reaches_players_until_the_driver_fails() {
         relay.wait_log("the stream has another codec now")?;
         drop(player);
         card.tell("still 31")?;
-        let viewer = Viewer::ffmpeg_rtsp(test, &format!("rtsp://{rtsp}/guest"), "tcp")?;
+        let viewer = Viewer::ffmpeg_rtsp(test, &url, "tcp")?;
         viewer.wait_like(&pattern(31, 640, 480), TRUE, SOON).context("behind the fault")?;
         Ok(())
     });
@@ -526,19 +519,20 @@ fn the_shipped_image_encodes_through_libva_in_its_sandbox() {
         let image = va::image(test, "paced")?;
         let display = Display::VirtioGpu { width: 640, height: 480 };
         let mut guest = Qemu::new(test).image(&image).display(display).boot()?;
-        let relay = Relay::start(test, &guest)?;
+        let rarely = ("TRANSOM_IDR_INTERVAL", "10");
+        let (_relay, url) = Relay::start_rtsp(test, &guest, &[rarely])?;
         let long = Duration::from_secs(120);
         guest.wait_console("encoder: VA-API, Transom software driver", long)?;
         // Driver code runs as nobody in particular, filtered, and without the agent's capability.
         let confined = guest.run(
-            "p=$(grep -al 'encode[-]helper' /proc/[0-9]*/cmdline | head -n 1) && \
-             cat ${p%/cmdline}/status",
+            "until p=$(grep -al 'encode[-]helper' /proc/[0-9]*/cmdline 2>/dev/null) && \
+             cat ${p%%/cmdline*}/status 2>/dev/null; do sleep 0.2; done",
         )?;
         for line in ["CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
             ensure!(confined.contains(line), "no {line} in\n{confined}");
         }
         ensure!(!confined.contains("Uid:\t0\t"), "{confined}");
-        let viewer = Viewer::ffmpeg(test, &relay.sdp())?;
+        let viewer = Viewer::ffmpeg_rtsp(test, &url, "tcp")?;
         guest.sh("until pidof chocolate-doom; do sleep 0.5; done", long)?;
         viewer.wait_frames(10, long)?;
         guest.run("kill -STOP $(pidof chocolate-doom)")?;

@@ -77,6 +77,12 @@ impl Pace {
             quiet if quiet < WARM => SWEEP_BLIND.max(self.look_cost * SHARE_HOT),
             _ => (2 * SWEEP_BLIND).max(self.look_cost * SHARE_COLD),
         };
+        self.is_retry_due(now, interval)
+    }
+
+    /// Whether to try again what could not be read. Unlike a sweep's, its interval does not grow
+    /// with what looks cost: nobody sees anything until one succeeds.
+    pub fn is_retry_due(&self, now: Duration, interval: Duration) -> bool {
         self.looked.is_none_or(|looked| now.saturating_sub(looked) >= interval)
     }
 
@@ -144,5 +150,15 @@ mod tests {
         assert!(pace.pause(MS * 9001) > GLANCE_COLD);
         assert!(!pace.is_sweep_due(MS * 10_000, FRAME), "a 3 ms look is not repeated every 100 ms");
         assert!(pace.is_sweep_due(MS * 10_300, FRAME));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_tried_again_soon_however_slow_the_machine() {
+        let mut pace = Pace::new(true);
+        assert!(pace.is_retry_due(Duration::ZERO, MS * 500), "the first look is always due");
+        pace.looked(MS * 9000, MS * 400, false);
+        assert!(!pace.is_sweep_due(MS * 9600, FRAME));
+        assert!(!pace.is_retry_due(MS * 9400, MS * 500));
+        assert!(pace.is_retry_due(MS * 9500, MS * 500));
     }
 }
