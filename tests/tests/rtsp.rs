@@ -4,11 +4,12 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use transom_tests::card::pattern;
 use transom_tests::{Guest, Process, Relay, Test, Uml, Viewer, machine_test, project_dir};
 
 const LIMIT: Duration = Duration::from_secs(180);
@@ -104,6 +105,29 @@ fn a_mode_change_and_a_new_agent_are_no_end() {
         card.tell("animate screen")?;
         for viewer in &viewers {
             viewer.wait_picture(SOON, "the new size", |p| (p.width, p.height) == (800, 600))?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_screen_at_rest_is_shown_to_players_that_throw_away_what_they_probe() {
+    machine_test("a screen at rest is shown by rtsp alone", LIMIT, |test| {
+        let guest = Uml::new(test).boot()?;
+        guest.start_agent(&[])?;
+        let mut card = guest.testcard()?;
+        card.tell("mode 1280x720 XRGB8888")?;
+        card.tell("still 3")?;
+        // Nobody has plain RTP: no IDR comes but for who plays.
+        let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let mut command = Relay::command();
+        command.args(["relay", &guest.address(), "--rtsp", &listen]).stdin(Stdio::null());
+        let relay = Process::spawn(test, "relay", &mut command)?;
+        relay.stderr().wait("RTSP at ", SOON)?;
+        let url = format!("rtsp://{listen}/guest");
+        for transport in ["tcp", "udp"] {
+            let viewer = Viewer::ffmpeg_rtsp(test, &url, transport)?;
+            viewer.wait_like(&pattern(3, 1280, 720), 35.0, SOON).context(transport)?;
         }
         Ok(())
     });

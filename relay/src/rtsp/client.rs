@@ -25,7 +25,7 @@ use tokio::{
 use super::{
     Server,
     connection::{Connection, Door, Ending, Output},
-    stream::{IDR_INTERVAL, Membership, Place, REPORT_INTERVAL, sender_report},
+    stream::{IDR_INTERVAL, Membership, Place, REPORT_INTERVAL, Repeats, sender_report},
     transport::Transport,
 };
 use crate::{
@@ -79,6 +79,7 @@ struct Interleaved {
     rtcp: u8,
     next_report: Instant,
     may_ask: Instant,
+    repeats: Repeats,
     /// Pictures missed when it last asked for an IDR because of that.
     skipped: u64,
 }
@@ -199,6 +200,7 @@ impl Client {
                     rtcp,
                     next_report: now,
                     may_ask: now + IDR_INTERVAL,
+                    repeats: Repeats::new(now),
                     skipped: 0,
                 }))
             }
@@ -235,12 +237,15 @@ impl Client {
         packets.iter().for_each(|packet| frame(&mut self.out, tcp.rtp, packet));
     }
 
-    /// Reports if it is time, and asks for an IDR if this client fell behind and has caught up:
-    /// on a screen at rest no picture would come by to tell it from.
+    /// Reports if it is time, and asks for an IDR if this client began a while ago, or fell behind
+    /// and has caught up: on a screen at rest no picture would come by to tell it from.
     fn report(&mut self, now: Instant) {
         let Some(Media::Tcp(tcp)) = &mut self.media else { return };
         if !self.out.is_empty() {
             return;
+        }
+        if tcp.repeats.is_due(now) {
+            tcp.seat.request_idr();
         }
         if tcp.seat.skipped() != tcp.skipped && tcp.may_ask <= now {
             tcp.skipped = tcp.seat.skipped();

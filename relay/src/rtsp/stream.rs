@@ -51,6 +51,8 @@ pub struct Stream {
 struct Listeners {
     all: Vec<Listener>,
     idr: bool,
+    /// For the one who came last.
+    repeats: Option<Repeats>,
     closed: bool,
 }
 
@@ -79,6 +81,37 @@ pub struct Place {
     pub rtcp: SocketAddr,
     /// Our address that it knows.
     pub local: Option<IpAddr>,
+}
+
+/// IDRs for a viewer behind the one that it began with, 1, 3, 7 and 15 seconds after it joined.
+///
+/// Players that are told not to buffer (FFmpeg's `-fflags nobuffer`) throw away what they read to find
+/// out what it is, for up to five seconds, the first IDR among it, and none of FFmpeg's asks for
+/// another over TCP: on a screen at rest they would show nothing for good.
+#[derive(Debug)]
+pub struct Repeats {
+    due: Instant,
+    wait: Duration,
+}
+
+impl Repeats {
+    const FIRST: Duration = Duration::from_secs(1);
+    const LAST: Duration = Duration::from_secs(8);
+
+    /// For one who joins now.
+    pub fn new(now: Instant) -> Self {
+        Self { due: now + Self::FIRST, wait: Self::FIRST }
+    }
+
+    /// Whether one is due; told once of each.
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.due <= now && self.wait <= Self::LAST;
+        if due {
+            self.wait *= 2;
+            self.due = now + self.wait;
+        }
+        due
+    }
 }
 
 /// A viewer's membership; dropped means left.
@@ -131,6 +164,7 @@ impl Stream {
             return Err(Full);
         }
         listeners.idr = true;
+        listeners.repeats = Some(Repeats::new(Instant::now()));
         listeners.all.push(Listener {
             id,
             place,
@@ -244,6 +278,9 @@ impl Sender {
         loop {
             let now = Instant::now();
             self.pump(now).await;
+            if self.stream.listeners().repeats.as_mut().is_some_and(|r| r.is_due(now)) {
+                seat.request_idr();
+            }
             if now >= self.next_report && self.packetizer.sent().0 > 0 {
                 self.next_report = now + REPORT_INTERVAL;
                 self.report(false);
@@ -340,5 +377,18 @@ pub fn sender_report<'a>(
         packets,
         octets,
         cname,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_viewer_gets_four_more_idrs_ever_further_apart() {
+        let joined = Instant::now();
+        let mut repeats = Repeats::new(joined);
+        let due = (0..60).filter(|&second| repeats.is_due(joined + Duration::from_secs(second)));
+        assert_eq!(due.collect::<Vec<_>>(), [1, 3, 7, 15]);
     }
 }
