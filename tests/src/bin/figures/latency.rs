@@ -5,6 +5,8 @@
 //! microseconds. Each flip is matched with the first frame seen after it and before the next
 //! flip; a flip without one was passed over.
 
+pub mod peer;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result};

@@ -36,6 +36,7 @@ const PARTS: &[Part] = &[
     ("emulated", emulated::measure),
     ("moving", moving::measure),
     ("latency", latency::measure),
+    ("latency-peer", latency::peer::measure),
     ("idle", idle::measure),
     ("input", input::measure),
     ("diagnostics-trips", diagnostics::round_trip::measure),

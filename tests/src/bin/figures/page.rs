@@ -23,6 +23,7 @@ const TABLES: &[Table] = &[
     ("moving", "moving", moving),
     ("idle", "idle", idle),
     ("latency", "latency", latency),
+    ("latency-peer", "latency-peer", latency_peer),
     ("input", "input", input),
     ("diagnostics-trips", "diagnostics-trips", diagnostics::round_trips),
     ("diagnostics-image", "diagnostics-image", diagnostics::round_trips),
@@ -212,6 +213,35 @@ fn latency(lines: &Lines) -> Option<String> {
             }
             writeln!(text, " |").ok()?;
         }
+    }
+    Some(text)
+}
+
+fn latency_peer(lines: &Lines) -> Option<String> {
+    let mut text =
+        String::from("| | Transom, ms | ffmpeg, ms | sooner | target |\n|---|---|---|---|---|\n");
+    let scenes = [
+        ("screen", "the whole screen moves, 60 flips/s", "≥ 3"),
+        ("typing", "16×16 pixels change, 5 flips/s", "≥ 10"),
+    ];
+    for (scene, title, target) in scenes {
+        let spread = |who: &str, value: &dyn Fn(&Value) -> Option<f64>| {
+            let of = lines.of(scene).filter(|line| line["who"] == who);
+            Spread::of(&mut of.filter_map(value).collect::<Vec<_>>())
+        };
+        for percentile in ["p50", "p99"] {
+            let at = |line: &Value| line["total"][percentile].as_f64();
+            let (ours, theirs) = (spread("agent", &at)?, spread("ffmpeg", &at)?);
+            let times = theirs.median / ours.median;
+            writeln!(
+                text,
+                "| {title}, {percentile} | {ours} | {theirs} | **{times:.1}** | {target} |"
+            )
+            .ok()?;
+        }
+        let share = |line: &Value| Some(line["frames"].as_f64()? / line["flips"].as_f64()? * 100.0);
+        let (ours, theirs) = (spread("agent", &share)?, spread("ffmpeg", &share)?);
+        writeln!(text, "| {title}, % that became a picture | {ours} | {theirs} | | |").ok()?;
     }
     Some(text)
 }

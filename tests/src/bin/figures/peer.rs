@@ -46,12 +46,17 @@ pub fn mount(guest: &Guest, mount: &str) -> Result<()> {
 /// and, as ours does, 4:2:0 pictures at no more than 60 per second, each of them once:
 /// by default ffmpeg repeats pictures where the guest is too slow for 60.
 pub fn start(guest: &Guest, card: &str) -> Result<()> {
+    start_to(guest, card, "-f rtp rtp://127.0.0.1:5004")
+}
+
+/// The same with its outputs as an option of ffmpeg's.
+pub fn start_to(guest: &Guest, card: &str, output: &str) -> Result<()> {
     guest.run(&format!(
         "rm -f /peer/tmp/progress; setsid chroot /peer /usr/bin/ffmpeg -nostdin -hide_banner \
          -loglevel warning -nostats -stats_period 0.2 -progress /tmp/progress \
          -device {card} -framerate 60 -f kmsgrab -i - \
          -vf hwdownload,format=bgr0,format=yuv420p -fps_mode passthrough \
-         -c:v libx264 -preset ultrafast -tune zerolatency -f rtp rtp://127.0.0.1:5004 \
+         -c:v libx264 -preset ultrafast -tune zerolatency {output} \
          </dev/null >/peer/tmp/log 2>&1 &"
     ))?;
     let end = Instant::now() + FIRST_FRAMES;
