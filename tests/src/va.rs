@@ -110,7 +110,9 @@ pub fn image(test: &Test, mode: &str) -> Result<PathBuf> {
     }
     let name = "transom_drv_video.so";
     std::fs::copy(driver.join(name), lib.join("dri").join(name))?;
-    let settings = format!("LIBVA_DRIVER_NAME=transom\nTRANSOM_VA_MODE={mode}\n");
+    // A file of settings comes before what the machine tells the unit: it is there to use VA-API.
+    let settings =
+        format!("LIBVA_DRIVER_NAME=transom\nTRANSOM_VA_MODE={mode}\nTRANSOM_ENCODER=auto\n");
     std::fs::write(etc.join("agent"), settings)?;
     let output = Command::new(project_dir().join("image/build"))
         .args(["--output", "transom-va", "--overlay"])
