@@ -150,7 +150,7 @@ pub fn scale(lines: &Lines) -> Option<String> {
 pub fn loss(lines: &Lines) -> Option<String> {
     let mut text = String::from(
         "| lost | bad pictures, % | GStreamer | ratio | of that late, % | bytes beyond the \
-         pictures', % | GStreamer | target |\n|---|---|---|---|---|---|---|---|\n",
+         pictures', % | GStreamer | target | limit |\n|---|---|---|---|---|---|---|---|---|\n",
     );
     for kind in ["each by itself", "in bursts"] {
         for share in ["1 %", "2 %", "5 %", "10 %"] {
@@ -166,7 +166,7 @@ pub fn loss(lines: &Lines) -> Option<String> {
             let ratio = if theirs > 0.0 { format!("**{:.2}**", ours / theirs) } else { "".into() };
             writeln!(
                 text,
-                "| {what} | {ours:.2} | {theirs:.2} | {ratio} | {:.2} | {:.1} | {:.1} | ≤ 1 |",
+                "| {what} | {ours:.2} | {theirs:.2} | {ratio} | {:.2} | {:.1} | {:.1} | ≤ 1 | 0 |",
                 of("transom", "late_percent")?,
                 extra?,
                 their_extra?,
