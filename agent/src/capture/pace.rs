@@ -77,12 +77,17 @@ impl Pace {
             quiet if quiet < WARM => SWEEP_BLIND.max(self.look_cost * SHARE_HOT),
             _ => (2 * SWEEP_BLIND).max(self.look_cost * SHARE_COLD),
         };
-        self.is_retry_due(now, interval)
+        self.is_over(now, interval)
     }
 
     /// Whether to try again what could not be read. Unlike a sweep's, its interval does not grow
     /// with what looks cost: nobody sees anything until one succeeds.
     pub fn is_retry_due(&self, now: Duration, interval: Duration) -> bool {
+        self.is_over(now, interval)
+    }
+
+    /// Whether the last look is so long ago.
+    fn is_over(&self, now: Duration, interval: Duration) -> bool {
         self.looked.is_none_or(|looked| now.saturating_sub(looked) >= interval)
     }
 

@@ -278,12 +278,12 @@ impl Sender {
         loop {
             let now = Instant::now();
             self.pump(now).await;
-            if self.stream.listeners().repeats.as_mut().is_some_and(|r| r.is_due(now)) {
-                seat.request_idr();
-            }
             if now >= self.next_report && self.packetizer.sent().0 > 0 {
                 self.next_report = now + REPORT_INTERVAL;
                 self.report(false);
+                if self.stream.listeners().repeats.as_mut().is_some_and(|r| r.is_due(now)) {
+                    seat.request_idr();
+                }
             }
             let wake = self.pacer.poll_timeout(now).unwrap_or(now + REPORT_INTERVAL);
             tokio::select! {

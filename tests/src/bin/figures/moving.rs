@@ -30,15 +30,11 @@ pub struct Span {
 }
 
 pub fn measure(test: &Test) -> Result<Vec<Value>> {
-    let tree = peer::folder()?.join("root");
     let mut guest = Uml::new(test).boot()?;
     let group = guest.process().pid();
     let guest = guest;
     guest.start_agent(&[])?;
-    guest.run("busybox ifconfig lo up")?;
-    peer::mount(&guest, &format!("mount -t hostfs -o hostfs={} hostfs", tree.display()))?;
-    let card = guest.run("ls -d /sys/devices/*/vkms/drm/card* | head -n 1")?;
-    let card = card.rsplit('/').next().context("no VKMS")?;
+    let card = peer::mount_in_uml(&guest)?;
     let mut screen = guest.testcard()?;
     screen.tell("mode 1280x720 XRGB8888")?;
 
@@ -52,7 +48,7 @@ pub fn measure(test: &Test) -> Result<Vec<Value>> {
         let baseline = Baseline { idle, flip: (span.cpu - idle * span.seconds) / span.flips };
         lines.push(span.line("nobody", round, &baseline, 0.0));
         lines.push(ours(test, &guest, &mut screen, group, round, &baseline)?);
-        lines.push(theirs(&guest, &mut screen, group, round, &baseline, card)?);
+        lines.push(theirs(&guest, &mut screen, group, round, &baseline, &card)?);
     }
     Ok(lines)
 }
@@ -85,7 +81,7 @@ fn theirs(
     card: &str,
 ) -> Result<Value> {
     screen.tell("animate screen")?;
-    peer::start(guest, &format!("/dev/dri/{card}"))?;
+    peer::start(guest, card)?;
     std::thread::sleep(SETTLE);
     let from = (peer::encoded(guest)?, cpu::of_group(group)?);
     std::thread::sleep(INTERVAL);

@@ -42,6 +42,15 @@ pub fn mount(guest: &Guest, mount: &str) -> Result<()> {
         .map(drop)
 }
 
+/// The same in user-mode Linux, where it may send on loopback then; yields the card to grab.
+pub fn mount_in_uml(guest: &Guest) -> Result<String> {
+    let tree = folder()?.join("root");
+    guest.run("busybox ifconfig lo up")?;
+    mount(guest, &format!("mount -t hostfs -o hostfs={} hostfs", tree.display()))?;
+    let card = guest.run("ls -d /sys/devices/*/vkms/drm/card* | head -n 1")?;
+    Ok(format!("/dev/dri/{}", card.trim().rsplit('/').next().context("no VKMS")?))
+}
+
 /// Starts it on `card`; returns when frames flow. It sends to a port nobody listens on,
 /// and, as ours does, 4:2:0 pictures at no more than 60 per second, each of them once:
 /// by default ffmpeg repeats pictures where the guest is too slow for 60.

@@ -44,13 +44,9 @@ fn type_keys(screen: &mut Testcard<'_>) -> Result<()> {
 }
 
 pub fn measure(test: &Test) -> Result<Vec<Value>> {
-    let tree = peer::folder()?.join("root");
     let guest = Uml::new(test).boot()?;
     guest.start_agent(&[])?;
-    guest.run("busybox ifconfig lo up")?;
-    peer::mount(&guest, &format!("mount -t hostfs -o hostfs={} hostfs", tree.display()))?;
-    let card = guest.run("ls -d /sys/devices/*/vkms/drm/card* | head -n 1")?;
-    let card = format!("/dev/dri/{}", card.rsplit('/').next().context("no VKMS")?);
+    let card = peer::mount_in_uml(&guest)?;
     let mut screen = guest.testcard()?;
     screen.tell("mode 1280x720 XRGB8888")?;
     let mut lines = Vec::new();
@@ -117,8 +113,7 @@ fn theirs(
 
 /// When the first packet of each picture came.
 fn arrivals(log: &str) -> Vec<i64> {
-    let first = |line: &str| line.split(' ').nth(1)?.parse().ok();
-    log.lines().filter_map(first).collect()
+    log.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
 /// The numbers in the pictures that it encoded.
